@@ -86,15 +86,16 @@ static int load_state(struct broker *b, struct fault *f)
     return rc;
 }
 
-/* A port is taken: by another broker of this state directory? Then both are said. */
+/* A port is taken: where another broker of this state directory runs, by that. */
 static void look_for_twin(struct broker *b, struct fault *f)
 {
-    struct fault port = *f, twin;
+    struct fault twin;
     if (statedir_open(&b->state, b->hub.config->state_dir, &twin) == 0 &&
         statedir_lock(&b->state, "broker", &b->lock_fd, &twin) == POSTERN_ERR_INUSE)
         (void)fault_set(f, POSTERN_ERR_INUSE,
-                        "stop that one first, or use another --state and --listen",
-                        "%.230s, and %.80s", twin.what, port.what);
+                        "it has that port; stop it first, or use another --state and "
+                        "--listen",
+                        "%s", twin.what);
 }
 
 static void make_link(struct broker *b)

@@ -50,6 +50,9 @@ int cmd_serve_forget(const struct options *o, struct events *out, struct fault *
 int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
                       struct fault *f);
 
+/* The device's key for who only looks: where there is none, none is made: another. */
+void cmd_key_or_any(const struct statedir *state, struct keypair *key);
+
 /* What all client commands take from their options. */
 struct client_config cmd_client_config(const struct options *o, struct events *out);
 

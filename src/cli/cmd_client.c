@@ -274,13 +274,23 @@ int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_L
     return err;
 }
 
+void cmd_key_or_any(const struct statedir *state, struct keypair *key)
+{
+    uint8_t seed[KEY_LEN];
+    if (state == NULL || !statedir_has(state->path, "device.db") ||
+        statedir_key(state, key, NULL) != 0) {
+        randombytes_buf(seed, sizeof(seed));
+        keypair_from_seed(key, seed);
+    }
+}
+
 int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
 {
     struct statedir state;
     struct keypair key;
     char link[LINK_TEXT_LEN] = "";
     struct netcheck_config c = {.out = out, .key = &key};
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     c.state = state.path;
     c.deep = o->values[OPT_DEEP].given;
     if (err == 0 && o->values[OPT_BROKER].given)
@@ -295,6 +305,6 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
     if (err == 0)
         err = link_check_broker(&c.broker, f);
     if (err == 0)
-        err = statedir_key(&state, &key, f);
+        cmd_key_or_any(&state, &key);
     return err == 0 ? netcheck_run(&c, f) : err;
 }

@@ -77,16 +77,15 @@ static void read_text(const char *json, const char *name, char *buf, size_t cap)
 static void warn_of_clock(const char *json)
 {
     struct json_value v;
-    char text[24] = "", span[SPAN_LEN];
+    char text[24] = "", span[SPAN_LEN], words[SPAN_CLOCKS_LEN];
     if (json_find(&v, json, "clock_skew_s") == 0)
         json_value_words(&v, text, sizeof(text));
     long long s = strtoll(text, NULL, 10);
-    unsigned long long off = (unsigned long long)(s < 0 ? -s : s);
-    if (off >= SKEW_WARN_S)
-        log_warn("this machine's clock is %s %s the broker's: set it right and make a "
-                 "new invite, or this one expires %s than it says",
-                 span_about(off, span), s > 0 ? "behind" : "ahead of",
-                 s > 0 ? "earlier" : "later");
+    if (s >= SKEW_WARN_S || s <= -SKEW_WARN_S)
+        log_warn("%s. The invite counts by this clock: where that is wrong, set it "
+                 "right first, then make a new one; this one ends %s %s then",
+                 span_clocks(s, words), span_apart(s, span),
+                 s > 0 ? "sooner" : "later");
 }
 
 /* The `broker` event of a status, when it is not there, or has another time. */

@@ -2,7 +2,6 @@
  * `postern doctor`: what is wrong here, a line each with its cure. The broker and what
  * stands between are asked here; each wait has a limit, and all of them one together.
  */
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,11 +100,14 @@ static void check_resolver(struct doctor *d)
     }
     doctor_wait("the resolver");
     int err = ask_resolver(&a, host, doctor_left_ms(d, RESOLVER_MS));
-    if (err != 0)
+    d->nameless = err == 0 && (!a.done || a.err != 0) && !d->offline &&
+                  (a.err == POSTERN_ERR_NOTFOUND || netmon_leads_out());
+    if (err == 0 && d->offline && (!a.done || a.err != 0))
+        doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "no network");
+    else if (err != 0)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "it could not be asked: %s",
                    postern_strerror(err));
-    else if ((!a.done || a.err != 0) && a.err != POSTERN_ERR_NOTFOUND &&
-             !netmon_leads_out())
+    else if ((!a.done || a.err != 0) && !d->nameless)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "",
                    "this machine has no route to the network, so none can answer");
     else if (!a.done)
@@ -150,19 +152,13 @@ static void check_broker(struct doctor *d)
     struct keypair key;
     struct event found;
     struct fault f = {0};
-    uint8_t seed[KEY_LEN];
     if (d->broker.host[0] == '\0') {
         doctor_say(d, "broker", DOCTOR_SKIPPED, d->no_broker.advice, "%s",
                    d->no_broker.what);
         return;
     }
     doctor_wait("the broker, and what the network does with UDP");
-    /* Without a device key there is none made either: any other does. */
-    if (!d->has_state || !statedir_has(d->state.path, "device.db") ||
-        statedir_key(&d->state, &key, NULL) != 0) {
-        randombytes_buf(seed, sizeof(seed));
-        keypair_from_seed(&key, seed);
-    }
+    cmd_key_or_any(d->has_state ? &d->state : NULL, &key);
     struct netcheck_config c = {.state = d->has_state ? d->state.path : NULL,
                                 .broker = d->broker,
                                 .key = &key,
@@ -170,7 +166,12 @@ static void check_broker(struct doctor *d)
                                 .limit_ms = doctor_left_ms(d, NETCHECK_MS)};
     found.text[0] = '\0';
     int err = netcheck_run(&c, &f);
-    if (err != 0)
+    bool named = f.code != POSTERN_ERR_DNS && f.code != POSTERN_ERR_NOTFOUND;
+    if (err != 0 && d->nameless && !named)
+        doctor_say(d, "broker", DOCTOR_SKIPPED, "", "its name cannot be resolved");
+    else if (err != 0 && d->offline && !link_is_here(&d->broker))
+        doctor_say(d, "broker", DOCTOR_SKIPPED, "", "no network");
+    else if (err != 0)
         doctor_say(d, "broker", DOCTOR_BAD, f.advice, "%s", f.what);
     else if (found.text[0] != '\0') {
         (void)snprintf(d->netcheck, sizeof(d->netcheck), "%s", event_end(&found));

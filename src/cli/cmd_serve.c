@@ -216,6 +216,20 @@ static int serve(const struct options *o, const struct serve_asked *asked,
     return serve_run(&c, f);
 }
 
+/* `serve home 22`: a service that is a mere word was meant for the host's name. */
+static void look_for_name(const char *word, struct fault *f)
+{
+    struct service s;
+    struct fault why = *f, ignored = {0};
+    char advice[160];
+    if (word[strcspn(word, "=:,/.@")] == '\0' && service_parse(&s, word, NULL) != 0 &&
+        serve_check_name(word, &ignored) == 0) {
+        (void)snprintf(advice, sizeof(advice), "for the host's name write --name %.63s",
+                       word);
+        (void)fault_set(f, why.code, advice, "%s", why.what);
+    }
+}
+
 int cmd_serve(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
@@ -229,6 +243,8 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     rc = serve_ask(&asked, o->args, o->arg_count, f);
     if (rc == 0)
         rc = check_services(asked.texts, asked.count, f);
+    if (rc == POSTERN_ERR_USAGE && !v[OPT_NAME].given && o->arg_count > 1)
+        look_for_name(o->args[0], f);
     if (rc == 0)
         rc = v[OPT_RELOAD].given ? reload(o, &asked, absent_s, out, f)
                                  : serve(o, &asked, absent_s, out, f);
@@ -277,11 +293,14 @@ static int check_whole(const struct known *k, const struct options *file,
         return fault_set(f, POSTERN_ERR_USAGE,
                          "add a line 'broker LINK' or 'broker @FILE', or set "
                          "POSTERN_LINK, here too",
-                         "no broker is given and none was used here before");
+                         "%.120s: no broker is given and none was used here before",
+                         k->o->args[0]);
     if (file->arg_count == 0 && k->settings.services[0] == '\0' && !v[OPT_AGENT].given)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "add a line for each, as in: service web=8080",
-                         "no service is named and none was published here before");
+                         "%.120s: no service is named and none was published here "
+                         "before",
+                         k->o->args[0]);
     return 0;
 }
 

@@ -74,9 +74,21 @@ static bool tell_silent(struct view *w, const char *json)
     return true;
 }
 
+/* A path that there is not is left out for people. */
+static const char *without_path(const char *json, char buf[static EVENT_TEXT_LEN])
+{
+    static const char none[] = ",\"kind\":\"none\"";
+    const char *at = strstr(json, none);
+    if (at == NULL)
+        return json;
+    (void)snprintf(buf, EVENT_TEXT_LEN, "%.*s%s", (int)(at - json), json,
+                   at + strlen(none));
+    return buf;
+}
+
 static void tell_person(struct view *w, const char *event, const char *json)
 {
-    char peer[64];
+    char peer[64], without[EVENT_TEXT_LEN];
     field(json, "peer", peer, sizeof(peer));
     if (peer[0] == '\0')
         field(json, "name", peer, sizeof(peer));
@@ -86,13 +98,13 @@ static void tell_person(struct view *w, const char *event, const char *json)
     if (!w->told)
         (void)fprintf(w->out->out, "%s runs\n", w->role);
     w->told = true;
-    w->folded = w->folded || (reasons && !asked);
+    w->folded = w->folded || (!asked && strcmp(event, "path") == 0);
     w->found = w->found || asked;
     w->reasoned = w->reasoned || (reasons && asked);
     if ((reasons && !asked) || (w->why != NULL && !asked && !broker))
         return;
     if (strcmp(event, "session") != 0 || !tell_silent(w, json))
-        events_print_json(w->out, json);
+        events_print_json(w->out, without_path(json, without));
 }
 
 static void on_reply(void *ctx, const char *json)

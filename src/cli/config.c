@@ -76,7 +76,8 @@ static int unknown(const struct config *c, const char *name, struct fault *f)
                        "write the name, a blank and the value, as in '%s VALUE'", bare);
     else
         guess_advice(&g, advice, sizeof(advice),
-                     "see 'postern serve --help', and service");
+                     "a line begins with 'service', or with an option of 'postern "
+                     "serve --help' without its dashes");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "there is no '%.60s'", name);
 }
 
@@ -166,7 +167,7 @@ int config_absent(int64_t *seconds, const char *text, struct fault *f)
         return 0;
     return fault_set(f, POSTERN_ERR_USAGE,
                      "use 10s to 365d, for example 5m, or 'default'",
-                     "--absent does not take '%.60s'", text);
+                     "'%.60s' is not a time that --absent takes", text);
 }
 
 int config_contradiction(struct fault *f)
@@ -187,8 +188,9 @@ static int check_value(struct config *c, size_t id, const char *value, struct fa
         return serve_check_name(value, f);
     if (id == OPT_STATE && c->checks)
         return statedir_check_place(value, f);
-    if (id == OPT_AGENT)
-        return agent_door_check(value, &at, f);
+    if (id == OPT_AGENT && agent_door_check(value, &at, f) != 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as agent 192.168.1.2:4480",
+                         "'%.80s' is no address and port to listen on", value);
     if (id == OPT_TLS && v->count > 0)
         c->tls_lines[v->count - 1] = c->line;
     if (id == OPT_TLS_COMMAND)
@@ -206,12 +208,12 @@ static int check_link(const struct config *c, size_t id, const char *text,
     if ((elsewhere && (!c->checks || text[0] != '@')) || addr_parse(&a, text) == 0 ||
         addr_parse_ip(&a, text) == 0)
         return 0;
-    if (c->open && !elsewhere)
+    int err = link_text_read(&l, text, f);
+    if (c->open && !elsewhere && (err == 0 || strstr(text, "://") != NULL))
         log_warn(
             "%.200s can be read by other users, and line %u has a link: run 'chmod "
             "600 %.200s', or write @FILE",
             c->file, c->line, c->file);
-    int err = link_text_read(&l, text, f);
     if (err == 0)
         err = id == OPT_BROKER ? link_check_broker(&l, f) : via_check_link(&l, f);
     sodium_memzero(&l, sizeof(l));

@@ -22,6 +22,8 @@ struct doctor {
     bool has_state;         /* the directory is there; nothing is made */
     struct link broker;     /* its host is "" when none is known */
     struct fault no_broker; /* and why */
+    bool offline;           /* no network: said once */
+    bool nameless;          /* nor can the broker's name be resolved: likewise */
     char netcheck[EVENT_TEXT_LEN];
     uint64_t until_us; /* all waiting is over by then */
     unsigned bad;

@@ -153,12 +153,17 @@ static void check_network(struct doctor *d)
 {
     struct addr own[16];
     size_t n = netmon_addresses(own, 16, false);
+    char dark[NETMON_NAME_LEN];
     bool v4 = false, v6 = false;
     for (size_t i = 0; i < n; i++) {
         v4 = v4 || own[i].family == ADDR_V4;
         v6 = v6 || own[i].family == ADDR_V6;
     }
-    if (n == 0)
+    d->offline = n == 0;
+    if (n == 0 && netmon_dark(dark))
+        doctor_say(d, "network", DOCTOR_BAD, "plug it in, or join a wireless network",
+                   "no cable or signal on %s", dark);
+    else if (n == 0)
         doctor_say(d, "network", DOCTOR_BAD, "plug it in, or switch the network on",
                    "this machine has no address in any network");
     else if (!netmon_leads_out())
@@ -185,9 +190,12 @@ void doctor_clock(struct doctor *d)
 {
     static const char cure[] =
         "set it right (timedatectl set-ntp true): links and logins go by it";
+    static const char apart[] =
+        "look which, and set it right (timedatectl set-ntp true): links and logins go "
+        "by it";
     struct timex t = {0};
     struct json_value v;
-    char text[32] = "", span[SPAN_LEN];
+    char text[32] = "", span[SPAN_LEN], words[SPAN_CLOCKS_LEN];
     if (d->netcheck[0] != '\0' && json_find(&v, d->netcheck, "clock_skew_s") == 0)
         json_value_words(&v, text, sizeof(text));
     long long skew = text[0] != '\0' ? strtoll(text, NULL, 10) : 0;
@@ -195,13 +203,12 @@ void doctor_clock(struct doctor *d)
         skew < 0 ? 0 - (unsigned long long)skew : (unsigned long long)skew;
     if (statedir_now_s() < 1700000000)
         doctor_say(d, "clock", DOCTOR_BAD, cure, "it stands years in the past");
+    else if (text[0] != '\0' && off >= SKEW_WARN_S)
+        doctor_say(d, "clock", off >= SKEW_BAD_S ? DOCTOR_BAD : DOCTOR_WARNING, apart,
+                   "%s", span_clocks(skew, words));
     else if (text[0] != '\0')
-        doctor_say(d, "clock",
-                   off >= SKEW_BAD_S    ? DOCTOR_BAD
-                   : off >= SKEW_WARN_S ? DOCTOR_WARNING
-                                        : DOCTOR_OK,
-                   off >= SKEW_WARN_S ? cure : "", "%s %s the broker's",
-                   span_about(off, span),
+        doctor_say(d, "clock", DOCTOR_OK, "", "%s %s the broker's",
+                   span_apart(skew, span),
                    skew > 0   ? "behind"
                    : skew < 0 ? "ahead of"
                               : "off");

@@ -50,14 +50,26 @@ static const char *other_word(const char *name)
     return NULL;
 }
 
+static int unknown_option(const char *name, struct fault *f)
+{
+    struct guess g;
+    char advice[160];
+    guess_begin(&g, strcmp(name, "-V") == 0 || strcmp(name, "-v") == 0 ? "--version"
+                    : strcmp(name, "-?") == 0                          ? "--help"
+                                                                       : name);
+    guess_offer(&g, "--help");
+    guess_offer(&g, "--version");
+    guess_advice(&g, advice, sizeof(advice), "put options behind the command");
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown option '%.60s'", name);
+}
+
 static int unknown_command(const char *name, struct fault *f)
 {
     struct guess g;
     char advice[160];
     const char *other = other_word(name);
     if (name[0] == '-')
-        return fault_set(f, POSTERN_ERR_USAGE, "put options behind the command",
-                         "unknown option '%.60s'", name);
+        return unknown_option(name, f);
     guess_begin(&g, name);
     for (const struct command *c = commands; c->name != NULL; c++)
         guess_offer(&g, c->name);

@@ -345,8 +345,30 @@ static const char *lost_time(const struct options *o, const struct command *c)
     return many || word[strspn(word, "0123456789")] != '\0' ? word : NULL;
 }
 
+/* "1 day" for 1d; a broker's public name behind it alone. */
+static bool meant_otherwise(char *advice, size_t cap, const struct options *o,
+                            const struct command *c, const char *word)
+{
+    static const char units[] = "smhd";
+    struct addr a;
+    const struct option_value *expires =
+        &o->values[o->values[OPT_EXPIRES].given ? OPT_EXPIRES : OPT_ACCOUNT_EXPIRES];
+    bool number =
+        expires->given && expires->text[strspn(expires->text, "0123456789")] == '\0';
+    if (number && strchr(units, word[0]) != NULL) {
+        (void)snprintf(advice, cap, "write --expires %.20s%c", expires->text, word[0]);
+        return true;
+    }
+    bool named = strcmp(c->name, "broker") == 0 && strchr(word, '.') != NULL &&
+                 addr_parse(&a, word) != 0;
+    if (named)
+        (void)snprintf(advice, cap, "its public name is written --public %.100s", word);
+    return named;
+}
+
 /* What a word too many was meant for, where that is likely. */
-static int too_many(struct fault *f, const struct command *c, const char *word)
+static int too_many(struct fault *f, const struct options *o, const struct command *c,
+                    const char *word)
 {
     static const struct {
         const char *command, *advice; /* WORD: that */
@@ -367,6 +389,9 @@ static int too_many(struct fault *f, const struct command *c, const char *word)
                "connect HOST:SERVICE"},
     };
     char advice[160];
+    if (meant_otherwise(advice, sizeof(advice), o, c, word))
+        return fault_set(f, POSTERN_ERR_USAGE, advice,
+                         "there is an argument too many: '%.60s'", word);
     for (size_t i = 0; i < sizeof(meant) / sizeof(meant[0]); i++)
         if (strcmp(meant[i].command, c->name) == 0) {
             const char *at = strstr(meant[i].advice, "WORD");
@@ -395,7 +420,7 @@ static int check_count(const struct options *o, const struct command *c,
         return usage(f, c, "an argument is missing: %s", c->args_fault);
     if (o->arg_count <= c->args_max)
         return 0;
-    return too_many(f, c, o->args[c->args_max]);
+    return too_many(f, o, c, o->args[c->args_max]);
 }
 
 int options_parse(struct options *o, const struct command *c, int argc, char **argv,

@@ -84,7 +84,10 @@ void forward_refused_event(struct event *e, const char *peer, const char *servic
     event_text(e, "service", service);
     event_text(e, "code",
                code < sizeof(words) / sizeof(words[0]) ? words[code] : "failed");
-    event_text(e, "reason", reason);
+    size_t len = strlen(service); /* "web at PLACE: WHY": which service is said */
+    bool again =
+        strncmp(reason, service, len) == 0 && strncmp(reason + len, " at ", 4) == 0;
+    event_text(e, "reason", again ? reason + len + 1 : reason);
 }
 
 static void tell_refused(struct forward *fw, unsigned code, const char *reason)

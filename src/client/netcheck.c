@@ -509,11 +509,7 @@ static void wait_for_broker(struct netcheck_state *s, uint64_t waited_ms)
 {
     char why[sizeof(s->fault.what)];
     if (waited_ms > limit_ms(s)) {
-        (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT,
-                        "check this machine's network, and whether the broker's "
-                        "program is stuck",
-                        "the broker at %.100s:%u did not answer in time",
-                        s->config->broker.host, s->config->broker.port);
+        uplink_describe_silence(s->uplink, &s->fault);
         finish(s, s->fault.code);
     } else if (waited_ms > TELL_MS && !s->told) {
         s->told = true;

@@ -139,7 +139,9 @@ static void conclude(struct ping *s)
         if (k != PATH_KIND_NONE)
             events_print(out, &e);
     }
-    if (!json && !s->config->client.unfold && s->config->settle)
+    const struct path *path = peer_path(s->peer);
+    bool direct = path != NULL && path_kind_is_direct(path->kind);
+    if (!json && !direct && !s->config->client.unfold && s->config->settle)
         (void)fprintf(out->out, "Why not by another way: postern ping --why %.64s\n",
                       s->config->host);
 }

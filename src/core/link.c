@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/addr.h"
 #include "core/wire.h"
 
 enum { LINK_VERSION = 1, LINK_CHECK_LEN = 4, LINK_PAYLOAD_MAX = 128 };
@@ -361,4 +362,12 @@ void link_invite_proof(uint8_t proof[static 32],
                        const uint8_t *exporter, size_t len)
 {
     key_hash(proof, exporter, len, secret, LINK_SECRET_LEN);
+}
+
+bool link_is_here(const struct link *l)
+{
+    struct addr a;
+    return strcmp(l->host, "localhost") == 0 ||
+           (addr_parse_ip(&a, l->host) == 0 &&
+            addr_scope_of(&a) == ADDR_SCOPE_LOOPBACK);
 }

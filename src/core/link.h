@@ -54,6 +54,8 @@ MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
 MUST_CHECK int link_parse_given(struct link *l, const char *text, struct fault *f);
 /* A broker's address alone, HOST[:PORT], of `len` characters: host and port. */
 MUST_CHECK int link_parse_address(struct link *l, const char *text, size_t len);
+/* It names this machine itself, which it reaches without any network. */
+bool link_is_here(const struct link *l);
 /* Wrong usage where --broker was given another's link. */
 MUST_CHECK int link_check_broker(const struct link *l, struct fault *f);
 

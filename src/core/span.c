@@ -32,3 +32,22 @@ const char *span_exact(unsigned long long s, char buf[static SPAN_LEN])
                        units[i + 1].name);
     return buf;
 }
+
+const char *span_apart(long long skew_s, char buf[static SPAN_LEN])
+{
+    unsigned long long s = (unsigned long long)(skew_s < 0 ? -skew_s : skew_s);
+    size_t i = 0;
+    while (i + 1 < UNIT_COUNT && s < 2 * units[i].size)
+        i++;
+    return span_about(s + units[i].size / 2, buf);
+}
+
+const char *span_clocks(long long skew_s, char buf[static SPAN_CLOCKS_LEN])
+{
+    char span[SPAN_LEN];
+    (void)snprintf(
+        buf, SPAN_CLOCKS_LEN,
+        "this machine's clock or the broker's is wrong: they are %s apart, this one %s",
+        span_apart(skew_s, span), skew_s > 0 ? "behind" : "ahead");
+    return buf;
+}

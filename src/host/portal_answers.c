@@ -446,8 +446,9 @@ int portal_answer(struct portal_answers *all, struct pump *pump, const Visit *v)
     pump_set_user(pump, &answer_events, a);
     enum stream_code code = judge(a, v, &reason);
     if (code != STREAM_OK) {
-        audit_note(a->host->audit, "refused", v->account, v->visitor, "a question",
-                   reason);
+        bool note = v->ask == PORTAL_ASK_NOTE; /* the broker told of a login */
+        audit_note(a->host->audit, "refused", v->account, v->visitor,
+                   note ? "login" : "a question", reason);
         turn_down(a, code, reason);
         return 0;
     }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/dns.h"
+#include "core/span.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/certs.h"
@@ -183,16 +184,10 @@ static int keep_settings(struct serve *s, const struct link *agent)
 
 static void warn_of_clock(int64_t skew_s)
 {
-    long long s = skew_s < 0 ? -skew_s : skew_s;
-    if (s <= 3600)
-        return;
-    log_warn("this machine's clock is %lld %s %s the broker's; set it, or invites will "
-             "expire at the wrong time",
-             s < 2 * 86400 ? s / 3600 : s / 86400,
-             s < 7200        ? "hour"
-             : s < 2 * 86400 ? "hours"
-                             : "days",
-             skew_s > 0 ? "behind" : "ahead of");
+    char words[SPAN_CLOCKS_LEN];
+    if (skew_s > 3600 || skew_s < -3600)
+        log_warn("%s; set the wrong one, as invites end by this one",
+                 span_clocks(skew_s, words));
 }
 
 static void on_up(void *ctx)

@@ -6,11 +6,13 @@
 #include "io/db_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "io/lack.h"
@@ -90,6 +92,18 @@ static bool db_is_own(const struct db *db)
            (st.st_mode & (S_IRUSR | S_IWUSR)) != (S_IRUSR | S_IWUSR);
 }
 
+static bool is_on_read_only_disk(const char *path)
+{
+    char dir[PATH_MAX];
+    struct statvfs v;
+    (void)snprintf(dir, sizeof(dir), "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    return (statvfs(path, &v) == 0 || statvfs(dir, &v) == 0) &&
+           (v.f_flag & ST_RDONLY) != 0;
+}
+
 int db_fault(const struct db *db, int err, struct fault *f)
 {
     const char *path = db->path;
@@ -123,6 +137,9 @@ int db_fault(const struct db *db, int err, struct fault *f)
             return fault_set(f, err, "'chmod u+rw' gives it back its mode",
                              "%.250s is this user's, and its mode forbids to use it",
                              path);
+        if (is_on_read_only_disk(path))
+            return fault_set(f, err, "mount it for writing, or choose --state",
+                             "%.250s is on a read-only disk", path);
         return fault_set(f, err,
                          "run as the user who owns it, or use another directory with "
                          "--state",

@@ -73,7 +73,7 @@ static const struct event_words event_table[] = {
     {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
     {"account",  "{name}  may use: {services}[  {code}][  {owner}][  expired at {expired}][  until {expires}][\n{uri}]"},
     {"removed",  "removed {name}"},
-    {"public",   "{service} is open to everybody by its name"},
+    {"public",   "{service} is open to everybody by its name in TLS; where it speaks none itself, see serve --tls"},
     {"private",  "{service} is for accounts and devices only"},
     {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
     {"sent",     "sent {file} to {peer}, {bytes} bytes[, as {as}][; {note}]"},

@@ -316,6 +316,36 @@ bool netmon_source(const struct addr *remote, struct addr *local)
     return found;
 }
 
+struct dark_walk {
+    int fd;
+    char *name;
+};
+
+static void on_dark(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct dark_walk *w = ctx;
+    struct netlink_address a;
+    struct ifreq r = {0};
+    if (w->name[0] == '\0' && type == RTM_NEWADDR &&
+        netlink_read_address(body, len, &a) && address_rank(&a.ip, 0, false) >= 0 &&
+        if_indextoname(a.interface, r.ifr_name) != NULL &&
+        ioctl(w->fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_UP) != 0 &&
+        (r.ifr_flags & IFF_RUNNING) == 0)
+        memcpy(w->name, r.ifr_name, NETMON_NAME_LEN);
+}
+
+bool netmon_dark(char name[static NETMON_NAME_LEN])
+{
+    struct dark_walk w = {.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+                          .name = name};
+    name[0] = '\0';
+    if (w.fd < 0)
+        return false;
+    (void)!netlink_dump(RTM_GETADDR, on_dark, &w);
+    (void)close(w.fd);
+    return name[0] != '\0';
+}
+
 bool netmon_leads_out(void)
 {
     struct addr local, v4 = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}},

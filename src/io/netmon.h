@@ -63,6 +63,13 @@ bool netmon_owns(const struct addr *a);
  */
 MUST_CHECK bool netmon_source(const struct addr *remote, struct addr *local);
 
+#define NETMON_NAME_LEN 16
+/*
+ * The name of an interface that is switched on and has an address that would be usable,
+ * and no cable or signal. False: there is none.
+ */
+bool netmon_dark(char name[static NETMON_NAME_LEN]);
+
 /* The kernel knows a way beyond this machine's own networks, by IPv4 or IPv6. */
 bool netmon_leads_out(void);
 

@@ -111,16 +111,41 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
     return true;
 }
 
+static void describe_no_network(int err, struct fault *f)
+{
+    char dark[NETMON_NAME_LEN];
+    if (netmon_dark(dark))
+        (void)fault_set(f, err, "plug it in, or join a wireless network",
+                        "this machine has no network: no cable or signal on %s", dark);
+    else
+        (void)fault_set(f, err, "plug it in, or join a wireless network",
+                        "this machine has no network: no interface is up that has an "
+                        "address");
+}
+
+/* No DNS server can answer from here. */
+static bool describe_cut(const struct link *l, struct fault *f)
+{
+    struct addr own;
+    if (link_is_here(l))
+        return false;
+    if (netmon_addresses(&own, 1, false) == 0)
+        describe_no_network(POSTERN_ERR_UNREACHABLE, f);
+    else if (!netmon_leads_out())
+        (void)fault_set(f, POSTERN_ERR_UNREACHABLE, ADVICE_ROUTE,
+                        "this machine has no route to the network, so the broker's "
+                        "name %s cannot be resolved",
+                        l->host);
+    return f->code != 0;
+}
+
 /* Nothing that stood or answered failed, and no interface is up that could lead out. */
 static bool is_cut_off(const struct uplink_trouble *t, int err)
 {
-    struct addr own, there;
+    struct addr own;
     bool away = err == POSTERN_ERR_DNS || err == POSTERN_ERR_NOTFOUND ||
                 err == POSTERN_ERR_UNREACHABLE || err == POSTERN_ERR_TIMEOUT;
-    bool here = strcmp(t->broker->host, "localhost") == 0 ||
-                (addr_parse_ip(&there, t->broker->host) == 0 &&
-                 addr_scope_of(&there) == ADDR_SCOPE_LOOPBACK);
-    return away && !here && netmon_addresses(&own, 1, false) == 0;
+    return away && !link_is_here(t->broker) && netmon_addresses(&own, 1, false) == 0;
 }
 
 /* The kernel knows no way to where it is, or was last. */
@@ -186,9 +211,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     } else if (t->proxy != NULL) {
         describe_proxy(t, err, f);
     } else if (is_cut_off(t, err)) {
-        (void)fault_set(f, err, "plug it in, or join a wireless network",
-                        "this machine has no network: no interface is up that has an "
-                        "address");
+        describe_no_network(err, f);
     } else if (is_pathless(t, err)) {
         (void)fault_set(f, err, ADVICE_ROUTE,
                         "this machine has no route to the broker at %s:%u", l->host,
@@ -240,8 +263,11 @@ void uplink_describe_wait(const struct uplink *u, char *why, size_t cap)
     const struct fault *f = uplink_fault(u, NULL);
     const char *who = uplink_is_lan(u) ? "agent" : "broker";
     enum uplink_name name = uplink_name(u);
+    struct fault cut = {0};
     if (f != NULL)
         (void)snprintf(why, cap, "%s", f->what);
+    else if (name != UPLINK_NAME_KNOWN && describe_cut(l, &cut))
+        (void)snprintf(why, cap, "%s", cut.what);
     else if (name == UPLINK_NAME_ASKED)
         (void)snprintf(why, cap,
                        "the DNS server has not answered yet where the %s %s is", who,
@@ -254,6 +280,25 @@ void uplink_describe_wait(const struct uplink *u, char *why, size_t cap)
     else
         (void)snprintf(why, cap, "the %s at %s:%u has not answered yet", who, l->host,
                        l->port);
+}
+
+void uplink_describe_silence(const struct uplink *u, struct fault *f)
+{
+    const struct link *l = uplink_link(u);
+    enum uplink_name name = uplink_name(u);
+    if (name != UPLINK_NAME_KNOWN && describe_cut(l, f))
+        return;
+    if (name != UPLINK_NAME_KNOWN)
+        (void)fault_set(f, POSTERN_ERR_DNS,
+                        "check this machine's network and its DNS server",
+                        "the broker's name %s cannot be resolved: the DNS server does "
+                        "not answer",
+                        l->host);
+    else
+        (void)fault_set(f, POSTERN_ERR_TIMEOUT,
+                        "check this machine's network, and whether the broker's "
+                        "program is stuck",
+                        "the broker at %s:%u did not answer in time", l->host, l->port);
 }
 
 void uplink_event(const struct uplink *u, struct event *e)

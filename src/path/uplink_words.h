@@ -30,6 +30,8 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f);
 /* What somebody waits for who waits for the broker: why it is down, or that it is mute.
  */
 void uplink_describe_wait(const struct uplink *u, char *why, size_t cap);
+/* Likewise, as the fault of who does not wait any longer. */
+void uplink_describe_silence(const struct uplink *u, struct fault *f);
 /* How it stands, as a `broker` event, or of an agent an `agent` event, of `status`. */
 void uplink_event(const struct uplink *u, struct event *e);
 /* The broker's own word; returns true when trying again helps only after a change. */

@@ -331,7 +331,8 @@ def test_a_public_service_is_open_by_its_name(named):
     g = named
     add(g, "anna", "echo")
     assert by_name(g, "https").status != 0
-    assert access(g, "public", "https").status == 0
+    said = access(g, "public", "https", json=False)
+    assert said.status == 0 and "by its name in TLS; where it speaks none itself, see serve --tls" in said.stdout, said.stdout
     done = by_name(g, "https")
     assert done.status == 0, done.stderr
     assert "CN=the-service-itself" in done.stderr, "the service's own TLS, unopened"

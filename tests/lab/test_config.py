@@ -33,7 +33,7 @@ def here(here, work):
     ("service 22\n  service web=99999\n", "line 2: '99999' is not a port"),
     ("service web=8080\nservice web=80\n", "line 2: two services are called 'web'"),
     ("service 23\nname x\nservice 23\n", "line 3: two services are called '23'"),
-    ("config x\n", "line 1: there is no 'config'; see"),
+    ("config x\n", "line 1: there is no 'config'; a line begins"),
     ("agent 99:99\n", "line 1: '99:99' is no address and port to listen on"),
     ("broker nothing\n", "line 1: "),
     ("absent\n", "line 1: 'absent' needs a value"),
@@ -41,8 +41,8 @@ def here(here, work):
     ("jit-window 5\n", "line 1: '5' is not a number that --jit-window takes"),
     ("reload\n", "line 1: there is no 'reload'"),
     ("service\n", "line 1: '' is not a port"),
-    ("absent 1w\n", "line 1: --absent does not take '1w'"),
-    ("absent 1s\n", "line 1: --absent does not take '1s'"),
+    ("absent 1w\n", "line 1: '1w' is not a time that --absent takes"),
+    ("absent 1s\n", "line 1: '1s' is not a time that --absent takes"),
     ("agent\nvia 192.0.2.1\n", "--via contradicts"),
     ("name a\0b\n", "is no file of options"),
     ("name " + 73 * "a" + "\n", "line 1: the name is too long; use at most 63"),
@@ -150,7 +150,9 @@ def test_a_host_by_a_file(gate):
     ("service 22 # ssh\n", "line 1: a comment stands behind the value of 'service'"),
     ("service web=80 The page # for all\n", "line 1: a comment stands behind"),
     ("name home #mine\n", "line 1: a comment stands behind the value of 'name'"),
-], ids=range(17))
+    (f"broker {LINK}\nservice 22\nagent 1.2.3.4.5:x\n", "write it as agent 192.168.1.2:4480"),
+    ("wombat x\n", "line 1: there is no 'wombat'; a line begins with 'service', or with an option of 'postern serve --help'"),
+], ids=range(19))
 def test_what_would_not_serve_is_not_good(here, work, text, words):
     link = write(os.path.join(work, "link"), LINK)
     write(here.file, text.replace("LINKFILE", link))
@@ -159,6 +161,11 @@ def test_what_would_not_serve_is_not_good(here, work, text, words):
     done = here.run("serve", "--config", here.file, json=False)
     words = words.split(";")[0].removeprefix("line 3: ")
     assert done.status in (1, 2) and words in done.stderr, done.stderr
+    if not text:
+        assert f"{here.file}: no broker" in here.run("check", here.file, json=False).stderr
+    write(here.file, "broker LINK\nservice 22\n")
+    os.chmod(here.file, 0o644)
+    assert "can be read" not in here.run("check", here.file, json=False).stderr, "that is no link"
 
 
 def test_what_is_known_elsewhere_need_not_stand_in_it(here, work):

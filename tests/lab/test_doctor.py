@@ -85,7 +85,9 @@ def test_the_clock_is_wrong(joined):
     g.client.set_clock(3600)
     done = g.client.run("doctor")
     assert done.status == 1 and checks(done)["clock"]["state"] == "bad", done.stdout
-    assert "min ahead of" in checks(done)["clock"]["what"] and "timedatectl" in checks(done)["clock"]["do"]
+    assert "60 min apart, this one ahead" in checks(done)["clock"]["what"] and "timedatectl" in checks(done)["clock"]["do"]
+    g.client.set_clock(-365 * 86400)
+    assert "they are 365 days apart, this one behind" in checks(g.client.run("doctor"))["clock"]["what"]
 
 
 def test_a_broker_that_is_mute(joined):
@@ -112,6 +114,19 @@ def test_a_resolver_that_is_dead(gate, etc):  # noqa: F811
     found = checks(done)
     assert done.status == 1 and found["resolver"]["what"] == "it does not answer", done.stdout
     assert "resolv.conf" in found["resolver"]["do"] and "the resolver is asked" in done.stderr
+    assert found["broker"]["state"] == "skipped", "it was never asked"
+    assert found["broker"]["what"] == "its name cannot be resolved", found
+    g.client.ns.ip("link", "set", "eth0", "down")
+    g.client.ns.ip("link", "add", "dark0", "type", "veth", "peer", "name", "dark1")   # its other end stays down
+    g.client.ns.ip("link", "set", "dark0", "up")
+    g.client.ns.ip("addr", "add", "192.0.2.1/24", "dev", "dark0")
+    done = g.client.run("doctor", "--broker", link, timeout=30)
+    found = checks(done)
+    assert found["network"]["what"] == "no cable or signal on dark0", found["network"]
+    for check in ("resolver", "broker"):
+        assert (found[check]["state"], found[check]["what"]) == ("skipped", "no network"), found[check]
+    said = g.client.run("netcheck", "--broker", link, timeout=40, json=False).stderr
+    assert "no cable or signal on dark0" in said and "DNS" not in said, said
 
 
 def test_a_daemon_that_is_stopped(joined):

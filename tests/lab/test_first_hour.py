@@ -49,6 +49,8 @@ def test_a_command_with_a_slip(word, meant):
 
 
 def test_an_option_with_a_slip(here):
+    assert "did you mean '--help'?" in alone("--helpp").stderr
+    assert "did you mean '--version'?" in alone("-V").stderr
     says(here.run("invite", "--expire", "1h", json=False), 2, "did you mean '--expires'?")
     says(here.run("serve", "--brokr", "x", json=False), 2, "did you mean '--broker'?")
 

@@ -173,6 +173,9 @@ def test_an_idle_client_is_not_called_silent(served):
     (("up", HOST), "postern connect HOST:SERVICE"),
     (("socks", "1080"), "--listen 127.0.0.1:1080"),
     (("broker", "443"), "--listen 0.0.0.0:PORT"),
+    (("broker", "meet.example.org"), "--public meet.example.org"),
+    (("serve", "--broker", "postern://x", "home", "22"), "for the host's name write --name home"),
+    (("invite", "--expires", "1", "day"), "write --expires 1d"),
     (("list",), "unknown command 'list'; did you mean 'ls'?"),
     (("forward", f"{HOST}:22"), "did you mean 'connect'?"),
 ], ids=lambda x: x[0] if isinstance(x, tuple) else "")
@@ -295,7 +298,8 @@ def test_an_invite_says_by_which_clock_it_is_over(served):
     g.host.set_clock(-7300)
     g.start_host("peer=7000")
     done = g.host.run("invite")
-    assert "this machine's clock is 2 h behind the broker's: set it right and make a new invite" in done.stderr, done.stderr
+    assert "this machine's clock or the broker's is wrong: they are 2 h apart, this one behind" in done.stderr, done.stderr
+    assert "set it right first, then make a new one; this one ends 2 h sooner then" in done.stderr, done.stderr
     late = g.other_client("late")
     late.set_clock(365 * 86400)
     assert g.join(who=late, link=done.event("invite")["link"]).event("joined")
@@ -304,6 +308,10 @@ def test_an_invite_says_by_which_clock_it_is_over(served):
     said = g.client.run("join", link, json=False)
     says(said, 1, "the invite expired 61 min ago, by the host's clock (")
     assert "behind" not in g.host.run("invite").stderr
+    g.host.set_clock(7300)
+    g.host_proc.terminate()
+    g.start_host("peer=7000")
+    assert "this one ends 2 h later then" in g.host.run("invite").stderr
 
 
 def test_each_reason_is_told_once(gate):

@@ -164,6 +164,12 @@ size_t netmon_addresses(struct addr *out, size_t max, bool loopback)
     return n;
 }
 
+bool netmon_dark(char name[static NETMON_NAME_LEN])
+{
+    name[0] = '\0';
+    return false;
+}
+
 size_t netmon_candidates(struct addr *out, size_t max, bool loopback)
 {
     return netmon_addresses(out, max, loopback);
