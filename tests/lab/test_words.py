@@ -321,7 +321,7 @@ def test_each_reason_is_told_once(gate):
     g.join()
     lines = g.client.run("ping", "--why", HOST, json=False, timeout=40).stdout.splitlines()
     told = [line for line in lines if " not " in line]
-    assert any("not udp-punch" in line for line in told), lines
+    assert any("not tcp-punch" in line for line in told), lines
     twice = [line for n, line in enumerate(told) if line in told[:n]]
     assert not twice, lines
 
