@@ -153,6 +153,7 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
         f->min_rtt_us = 0;
     f->rtt_us = info.tcpi_rtt;
     f->retransmits = info.tcpi_retransmits;
+    f->unacked = info.tcpi_unacked;
     f->probes = info.tcpi_probes;
     f->data_ms = info.tcpi_last_data_recv;
     f->ack_ms = info.tcpi_last_ack_recv;

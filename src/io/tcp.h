@@ -64,6 +64,7 @@ struct tcp_facts {
     bool timestamps, sack, scales;
     uint8_t window_shift;  /* of what we receive, where it scales */
     unsigned retransmits;  /* of the first unacknowledged segment, so far */
+    unsigned unacked;      /* segments under way */
     uint32_t data_ms;      /* since something came last; 0: just now */
     uint32_t ack_ms;       /* since an acknowledgement came, with data or without */
     unsigned probes;       /* of an idle connection, or of a full one, not answered */

@@ -43,6 +43,7 @@ struct framed {
     uint8_t *tx; /* what the socket did not take */
     size_t tx_len, tx_from;
     uint64_t paced_ms;
+    uint64_t asked_us; /* the first was sent since something came; 0: nothing was */
     bool busy, freed, told;
     bool failed; /* a write was told of a reset: the read behind it sees an end */
 };
@@ -156,6 +157,8 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
         total += FRAME_HEADER + n;
     }
     pace(f);
+    if (f->asked_us == 0)
+        f->asked_us = clock_us();
     ssize_t n = sock_writev(f->fd, iov, 2 * count);
     if (n < 0 && n != POSTERN_ERR_AGAIN) {
         f->failed = true; /* lost; on_ready finds the socket dead */
@@ -205,6 +208,7 @@ static void read_frames(struct framed *f)
             return;
         }
         size_t len = have + (size_t)n;
+        f->asked_us = 0;
         if (f->base.kind == PATH_RELAY)
             f->net->relay_heard_us = clock_us();
         ssize_t used = deliver(f, buf, len);
@@ -317,8 +321,9 @@ bool framed_is_stuck(const struct framed *f)
 bool framed_is_unheard(const struct framed *f, unsigned ms)
 {
     struct tcp_facts t;
-    if (tcp_read_facts(f->fd, &t) != 0 || t.retransmits == 0)
+    if (f->asked_us == 0 || tcp_read_facts(f->fd, &t) != 0 || t.unacked == 0)
         return false;
     uint32_t patience_ms = ms + 3 * t.rtt_us / 1000;
-    return t.ack_ms > patience_ms && t.data_ms > patience_ms;
+    return clock_us() - f->asked_us > patience_ms * 1000ull && t.ack_ms > patience_ms &&
+           t.data_ms > patience_ms;
 }

@@ -28,8 +28,8 @@ void framed_free(struct framed *f);
 struct path *framed_path(struct framed *f);
 /* TCP has sent the same again, more than once, and it is not acknowledged. */
 bool framed_is_stuck(const struct framed *f);
-/* The same, be it once, and nothing has come for `ms` and three round trips, not even
- * an acknowledgement. */
+/* For `ms` and three round trips something was under way, and nothing has come, not
+ * even an acknowledgement. (TCP puts off sending again as long as more is written.) */
 bool framed_is_unheard(const struct framed *f, unsigned ms);
 
 #endif

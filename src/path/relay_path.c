@@ -78,6 +78,7 @@ struct relay {
     bool small;     /* this try, or the pair, has small segments */
     bool
         fails; /* a pair carried nothing: the next one has segments of the other kind */
+    uint64_t joined_us;    /* the pair was */
     unsigned looks, stuck; /* left at the pair; in a row at which it was stuck */
     bool doubted; /* another is asked for because nothing came through the pair */
     bool busy, freed;
@@ -261,6 +262,7 @@ static void on_joined(struct relay *r)
     r->failures = 0;
     r->looks = r->small ? 0 : LOOKS;
     r->stuck = 0;
+    r->joined_us = clock_us();
     set_timer(r, LOOK_MS);
     if (framed_new(&pair, net_of(r), fd, PATH_RELAY, approach_next_path_id(r->approach),
                    on_pair_broke, r) != 0) {
@@ -587,12 +589,13 @@ static void follow_broker(struct relay *r)
 /*
  * A new connection to the broker works, and the pair's has brought nothing since before
  * it was begun, not even an acknowledgement: what forgot the one before has forgotten
- * the pair. Where answers are late it may only be slow.
+ * the pair, and the try that was under way. Where answers are late it may only be slow.
  */
 static void drop_forgotten(struct relay *r)
 {
     if (r->pair == NULL || late_ms(r) > 0 || !framed_is_unheard(r->pair, FORGOTTEN_MS))
         return;
+    socket_close(r);
     pair_drop(r, "nothing came through the relay any more, but a new connection works");
     r->lost++;
 }
@@ -622,6 +625,22 @@ static void relay_on_uplink(void *k, bool up)
         approach_introduce_soon(r->approach);
     if (!c->client)
         approach_offer_soon(r->approach); /* the client sees that we are back */
+}
+
+/*
+ * Client: what the broker carries answers, and the pair does not any more. Another is
+ * asked for at once, unless it is fresh, and may never have worked, or answers are
+ * late.
+ */
+static void relay_on_used(void *k, struct path *p)
+{
+    struct relay *r = k;
+    if (p != &r->carry.base || !approach_config_of(r->approach)->client ||
+        !r->running || wants_pair(r) || is_trying(r) || late_ms(r) > 0 ||
+        clock_us() - r->joined_us < LOOKS * LOOK_MS * 1000ull)
+        return;
+    framed_path(r->pair)->silent = r->doubted = true;
+    approach_introduce_soon(r->approach);
 }
 
 static void relay_on_dead(void *k, struct path *p)
@@ -677,6 +696,7 @@ const struct kind_ops relay_engine = {
     .on_ticket = on_ticket,
     .on_carry = relay_on_carry,
     .on_uplink = relay_on_uplink,
+    .on_used = relay_on_used,
     .on_dead = relay_on_dead,
     .on_silent = relay_on_silent,
     .on_back = relay_on_back,
