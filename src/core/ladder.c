@@ -301,7 +301,7 @@ void ladder_on_busy(struct ladder *l, enum path_kind kind, const char *reason,
     if (r->state != RUNG_STARTING && r->state != RUNG_TRYING)
         return;
     wait_to_retry(l, kind, reason, now_us);
-    r->failures = failures;
+    r->failures = failures > 0 ? failures : 1;
     r->at_us = now_us + wait_us + rng_below(&l->rng, wait_us / 4 + 1);
 }
 

@@ -49,7 +49,7 @@ struct approach {
     uint32_t peer_network; /* the peer's count of its changes of network; 0: unknown */
     bool established;
     uint64_t established_us; /* the first time */
-    bool peer_relays; /* its latest Offer allows the relay */
+    bool peer_relays;        /* its latest Offer allows the relay */
     bool want_offer;
     uint64_t offer_at_ms, offered_ms; /* loop time */
     uint64_t signal_us;               /* when the peer last spoke through the broker */

@@ -63,7 +63,7 @@ struct tcp_meet {
     unsigned sweep_ports;         /* that are swept from in this step */
     struct tcp_waves *waves;      /* NULL: nothing was swept */
     struct timer sweeping;
-    struct slot *slots;           /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
+    struct slot *slots; /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
     size_t slot_count;
     struct acceptor *listeners[MEET_FAMILIES];
     struct framed *paths[PATHS_MAX];

@@ -98,7 +98,7 @@ struct udp_punch {
     enum prediction prediction;
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
-    unsigned predicted;    /* packets of this round's */
+    unsigned predicted; /* packets of this round's */
     uint64_t wait_ms; /* until our NAT is to be asked for more; 0: it was not refused */
     char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
@@ -452,8 +452,7 @@ static void say_why(struct udp_punch *u, const char *why)
 static void say_sessions(struct udp_punch *u)
 {
     struct opener opener = target_opener(u->approach);
-    u->wait_ms =
-        net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
+    u->wait_ms = net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
 }
 
 /* Both sides wait about as long: since each knows what the other's NAT seems to be. */

@@ -104,8 +104,8 @@ static void test_when_the_oldest_end(void **state)
     uint64_t wait_ms = sessions_wait_ms(&s, begin_us + 30 * s_us);
     assert_in_range(wait_ms, 30000, 35001);
     assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us), 0);
-    assert_int_equal(
-        sessions_left(&s, BROKER, begin_us + 30 * s_us + wait_ms * 1000), 700);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us + wait_ms * 1000),
+                     700);
 }
 
 static void test_what_a_network_bears(void **state)
