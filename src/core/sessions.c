@@ -118,9 +118,10 @@ void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap)
 {
     if (sessions_borne(s, broker, now_us) == 0)
-        (void)snprintf(buf, cap,
-                       "enough ports were tried from here for this minute: again in %u s",
-                       (unsigned)(sessions_wait_ms(s, now_us) / 1000 + 1));
+        (void)snprintf(
+            buf, cap,
+            "enough ports were tried from here for this minute: again in %u s",
+            (unsigned)(sessions_wait_ms(s, now_us) / 1000 + 1));
     else
         (void)snprintf(buf, cap,
                        "this network takes only about %u new connections at once: few "

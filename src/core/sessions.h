@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-    SESSIONS_AT_ONCE = 768, /* a network of 1,024 keeps 256 for others */
+    SESSIONS_AT_ONCE = 848, /* a network of 1,024 keeps 176 for others */
     SESSIONS_BORNE_S = 1800,
     SESSIONS_HEARSAY_S = 120, /* of one broker, for another's */
     SESSIONS_LIFE_S = 60,

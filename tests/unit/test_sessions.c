@@ -84,7 +84,7 @@ static void test_no_verdict_is_above_what_the_canary_saw(void **state)
     (void)state;
     sessions_count(&s, 120, begin_us);
     sessions_saw(&s, 120);
-    sessions_count(&s, 600, begin_us);
+    sessions_count(&s, 728, begin_us);
     sessions_full(&s, BROKER, begin_us);
     assert_int_equal(sessions_borne(&s, BROKER, begin_us), 120);
     assert_int_equal(take_all(&s, begin_us + 66 * s_us), 30);
@@ -198,12 +198,12 @@ static void test_who_has_had_much_leaves_some_to_others(void **state)
     struct shares shares = {0};
     unsigned left = SESSIONS_AT_ONCE;
     (void)state;
-    assert_int_equal(take_share(&shares, 7, &left, begin_us), 640);
+    assert_int_equal(take_share(&shares, 7, &left, begin_us), 720);
     assert_true(left >= SESSIONS_BEGIN); /* another device's may begin */
     assert_in_range(take_share(&shares, 8, &left, begin_us), 84, 86);
     assert_true(left > 0);
     assert_int_equal(shares_allow(&shares, 7, left, begin_us), 0);
-    shares_return(&shares, 7, 640);
+    shares_return(&shares, 7, 720);
     assert_true(shares_allow(&shares, 7, left, begin_us) > 0);
     left = 30;
     assert_in_range(take_share(&shares, 9, &left, begin_us), 20, 22);
