@@ -6,10 +6,10 @@
  *
  * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, whatever was seen. Where the network
  * was seen to take fewer (core/waves.h asks it): a quarter of what were open when it
- * last took another, for SESSIONS_BORNE_S. Whose answers told that is a broker, which may
- * lie: until another one's have told it too, it counts for less long for what is done
- * by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and time as
- * a number.
+ * last took another, for SESSIONS_BORNE_S. Whose answers told that is a broker, which
+ * may lie: until another one's have told it too, it counts for less long for what is
+ * done by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and
+ * time as a number.
  */
 #ifndef POSTERN_CORE_SESSIONS_H
 #define POSTERN_CORE_SESSIONS_H
@@ -55,7 +55,8 @@ bool sessions_are_too_many(const struct sessions *s, uint64_t broker, uint64_t n
 unsigned sessions_open(const struct sessions *s, uint64_t now_us);
 /* It took another when so many were open. */
 void sessions_saw(struct sessions *s, unsigned open);
-/* It takes no more. What was sent since it last took another may never have been one. */
+/* It takes no more. What was sent since it last took another may never have been one.
+ */
 void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us);
 /* What it took, while that counts; 0: not known. */
 unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us);
