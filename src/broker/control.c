@@ -656,8 +656,12 @@ static void handle_carry(struct conn *c, Control *m)
 static void handle_ping(struct conn *c, Control *m)
 {
     Control answer = Control_init_zero;
+    struct addr seen;
     answer.which_body = Control_pong_tag;
     answer.body.pong.nonce = m->body.ping.nonce;
+    channel_remote(c->channel, &seen);
+    answer.body.pong.proof.size = VOUCH_MARK_LEN;
+    broker_proof(answer.body.pong.proof.bytes, c->shard->hub->secret, &seen);
     if (conn_send(c, &answer) != 0) /* one that does not read gets no answer */
         c->shard->stats.dropped++;
 }
@@ -721,6 +725,8 @@ static void welcome(struct conn *c)
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
     w->seen_port = seen.port;
+    w->proof.size = VOUCH_MARK_LEN;
+    broker_proof(w->proof.bytes, c->shard->hub->secret, &seen);
     size_t publics = p->public_count;
     for (size_t i = 0; i < publics; i++)
         add_stun(w, &p->publics[i]);

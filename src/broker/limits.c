@@ -175,10 +175,11 @@ bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
     return take(l, p, at, LIMIT_RATE_BADGES_ADDRESS, now_ms);
 }
 
-bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p, bool proven,
                       uint64_t now_ms)
 {
-    size_t at = (size_t)((char *)&l->slots[0].stun - (char *)&l->slots[0]);
+    struct bucket *first = proven ? &l->slots[0].stun_proven : &l->slots[0].stun;
+    size_t at = (size_t)((char *)first - (char *)&l->slots[0]);
     return take(l, p, at, LIMIT_RATE_STUN, now_ms);
 }
 

@@ -103,7 +103,8 @@ struct bucket_rate {
 /* With a badge (core/badge.h): of one device, and of an address in sum. */
 #define LIMIT_RATE_BADGE ((struct bucket_rate){5, 60})
 #define LIMIT_RATE_BADGES_ADDRESS ((struct bucket_rate){50, 300})
-#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60}) /* per address */
+#define LIMIT_RATE_STUN                                                                \
+    ((struct bucket_rate){20, 60}) /* per address; the proven apart */
 #define LIMIT_RATE_INTRODUCE_ADDRESS                                                   \
     ((struct bucket_rate){100, 400}) /* per address                                    \
                                       */
@@ -169,7 +170,7 @@ enum said { SAID_CONTROL, SAID_LITTLE, SAID_BULK };
 struct addr_limits {
     uint8_t secret[ADDR_LIMITS_SECRET_LEN];
     struct {
-        struct bucket connect, badges, stun, introduce;
+        struct bucket connect, badges, stun, stun_proven, introduce;
         uint32_t connections;
         uint32_t visitors;  /* that have not shown what they want */
         uint32_t waiting;   /* of these, in the line */
@@ -205,12 +206,16 @@ bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p
  * block's and so on.
  */
 uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p);
-/* One more new TLS connection, one with a badge, STUN answer, introduction. */
+/*
+ * One more new TLS connection, one with a badge, STUN answer, introduction. STUN
+ * answers to who has `proven` that his source is his own count apart: others' forged
+ * ones take nothing from him.
+ */
 bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
                          uint64_t now_ms);
 bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
                        uint64_t now_ms);
-bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p, bool proven,
                       uint64_t now_ms);
 bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,
                            uint64_t now_ms);

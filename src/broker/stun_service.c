@@ -80,6 +80,19 @@ static void site_of(const struct stun_socket *s, const struct addr *local,
     out->other.port = local->port == p->other_port ? p->bind.port : p->other_port;
 }
 
+/* A request whose source may be forged must take nothing from who shows that it is his.
+ */
+static bool may_answer(struct stun_service *v, const struct packet *p)
+{
+    struct stun_message m;
+    if (v->limits == NULL)
+        return true;
+    bool proven = stun_parse(&m, p->data, p->len) == 0 && m.has_mark &&
+                  broker_proves(m.mark, v->secret, &p->source);
+    struct addr_place place = addr_limits_place(v->limits, &p->source);
+    return addr_limits_stun(v->limits, &place, proven, loop_now_ms(v->loop));
+}
+
 static void serve(struct stun_socket *s, const struct packet *p)
 {
     struct stun_service *v = s->service;
@@ -90,12 +103,9 @@ static void serve(struct stun_socket *s, const struct packet *p)
         v->stats.ignored++;
         return;
     }
-    if (v->limits != NULL) {
-        struct addr_place place = addr_limits_place(v->limits, &p->source);
-        if (!addr_limits_stun(v->limits, &place, loop_now_ms(v->loop))) {
-            v->stats.limited++;
-            return;
-        }
+    if (!may_answer(v, p)) {
+        v->stats.limited++;
+        return;
     }
     site_of(s, &p->local, &site);
     broker_mark(mark, v->secret, &p->source);

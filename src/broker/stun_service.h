@@ -1,8 +1,9 @@
 /*
  * The broker's UDP side, one for each thread: answers STUN binding requests from the
  * address that they were sent to, or from the other one when asked (RFC 5780), and
- * nothing else. A source address gets LIMIT_RATE_STUN answers a second; with headers
- * an answer is at most 2.2 times its request, so that this is a poor amplifier.
+ * nothing else. A source address gets LIMIT_RATE_STUN answers a second, and as many
+ * more to who proves that it is his (core/vouch_mark.h); with headers an answer is at
+ * most 2.2 times its request, so that this is a poor amplifier.
  */
 #ifndef POSTERN_BROKER_STUN_SERVICE_H
 #define POSTERN_BROKER_STUN_SERVICE_H

@@ -16,6 +16,18 @@ void broker_mark(uint8_t mark[static VOUCH_MARK_LEN], const uint8_t *secret,
     vouch_mark(mark, secret, a, now_s());
 }
 
+void broker_proof(uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
+                  const struct addr *a)
+{
+    vouch_proof(proof, secret, a, now_s());
+}
+
+bool broker_proves(const uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
+                   const struct addr *a)
+{
+    return vouch_proves(proof, secret, a, now_s());
+}
+
 static void put(Vouch *v, const struct addr *a)
 {
     *v = (Vouch){.port = a->port, .ip.size = (pb_size_t)addr_ip_len(a)};

@@ -12,6 +12,11 @@
 /* A mark for what arrived from `a` now; `secret` is of this run of the broker. */
 void broker_mark(uint8_t mark[static VOUCH_MARK_LEN], const uint8_t *secret,
                  const struct addr *a);
+/* A proof for the device whose connection comes from `a`; and whether one is true. */
+void broker_proof(uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
+                  const struct addr *a);
+bool broker_proves(const uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
+                   const struct addr *a);
 /*
  * Replaces the list that the device at `seen` sent by what is true of it. `max` is the
  * room in `list`.

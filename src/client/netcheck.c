@@ -36,7 +36,7 @@ enum {
     MTU_WAIT_MS = 1500,
     V6_WAIT_MS = 1500,
     STUN_HEADER = 20,
-    STUN_ATTRIBUTES = 12, /* PADDING's header and FINGERPRINT */
+    STUN_ATTRIBUTES = 32, /* PADDING's header, FINGERPRINT and the mark */
     IP_UDP_V4 = 28,
 };
 
@@ -394,6 +394,13 @@ static void open_sources(struct netcheck_state *s)
     }
 }
 
+/* The broker answers it whatever others ask in our address's name. */
+static int make_request(const struct netcheck_state *s, uint8_t *buf, size_t cap,
+                        const uint8_t txid[static STUN_TXID_LEN])
+{
+    return stun_build_marked_request(buf, cap, txid, uplink_proof(s->uplink));
+}
+
 static void send_sources(struct netcheck_state *s)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
@@ -403,7 +410,7 @@ static void send_sources(struct netcheck_state *s)
             from->local.family == ADDR_V4 ? &s->server_v4 : &s->server_v6;
         if (to->family == ADDR_NONE || from->seen.family != ADDR_NONE)
             continue;
-        int n = stun_build_request(buf, sizeof(buf), from->txid, false, false);
+        int n = make_request(s, buf, sizeof(buf), from->txid);
         if (n > 0)
             (void)!udp_send(from->socket, to, buf, (size_t)n, (size_t)n);
     }
@@ -442,7 +449,7 @@ static int begin(struct netcheck_state *s)
                             s) != 0)
         s->nat64_asked = NULL;
     if (s->config->deep && s->server_v4.family != ADDR_NONE)
-        s->idle = netcheck_idle_new(&s->net, &s->server_v4, s->sockets[1]);
+        s->idle = netcheck_idle_new(&s->net, &s->server_v4, s->sockets[1], s->uplink);
     s->begun = true;
     return 0;
 }
@@ -452,8 +459,14 @@ static void send_check(struct netcheck_state *s)
     struct natcheck_request r;
     uint8_t buf[STUN_MESSAGE_MAX];
     while (natcheck_next(&s->check, clock_us(), &r)) {
-        int n =
-            stun_build_request(buf, sizeof(buf), r.txid, r.change_ip, r.change_port);
+        struct stun_message m = {.type = STUN_BINDING_REQUEST,
+                                 .change_ip = r.change_ip,
+                                 .change_port = r.change_port,
+                                 .has_mark = true,
+                                 .fingerprint = true};
+        memcpy(m.txid, r.txid, STUN_TXID_LEN);
+        memcpy(m.mark, uplink_proof(s->uplink), STUN_MARK_LEN);
+        int n = stun_build(buf, sizeof(buf), &m);
         if (n > 0 &&
             udp_send(s->sockets[r.sock], &r.to, buf, (size_t)n, (size_t)n) == 0)
             s->asked4++;
@@ -465,7 +478,7 @@ static void send_v6(struct netcheck_state *s)
     uint8_t buf[STUN_MESSAGE_MAX];
     if (s->v6 == NULL || s->server_v6.family == ADDR_NONE || s->v6_answered)
         return;
-    int n = stun_build_request(buf, sizeof(buf), s->v6_txid, false, false);
+    int n = make_request(s, buf, sizeof(buf), s->v6_txid);
     if (n > 0)
         (void)!udp_send(s->v6, &s->server_v6, buf, (size_t)n, (size_t)n);
 }
@@ -477,9 +490,11 @@ static void send_mtu(struct netcheck_state *s)
     s->mtu_begun = true;
     s->mtu_ms = loop_now_ms(s->loop);
     for (int i = 0; i < MTU_COUNT; i++) {
-        struct stun_message m = {.type = STUN_BINDING_REQUEST, .fingerprint = true};
+        struct stun_message m = {
+            .type = STUN_BINDING_REQUEST, .has_mark = true, .fingerprint = true};
         unsigned room = mtus[i] - IP_UDP_V4 - STUN_HEADER - STUN_ATTRIBUTES;
         m.padding_len = (uint16_t)(room / 4 * 4);
+        memcpy(m.mark, uplink_proof(s->uplink), STUN_MARK_LEN);
         randombytes_buf(s->mtu_txid[i], STUN_TXID_LEN);
         memcpy(m.txid, s->mtu_txid[i], STUN_TXID_LEN);
         int n = stun_build(buf, sizeof(buf), &m);

@@ -2,6 +2,7 @@
 #include "client/netcheck_idle.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <sodium.h>
 
@@ -29,6 +30,7 @@ struct netcheck_idle {
     struct net *net;
     struct addr server;
     struct udp *asker;
+    const struct uplink *uplink;
     struct silence each[SILENCES];
 };
 
@@ -60,7 +62,7 @@ static void on_writable(void *ctx, struct udp *u)
 }
 
 struct netcheck_idle *netcheck_idle_new(struct net *net, const struct addr *server,
-                                        struct udp *asker)
+                                        struct udp *asker, const struct uplink *uplink)
 {
     static const struct udp_events events = {on_packets, on_writable};
     const struct addr any = {.family = server->family};
@@ -68,6 +70,7 @@ struct netcheck_idle *netcheck_idle_new(struct net *net, const struct addr *serv
     if (i == NULL)
         return NULL;
     i->net = net;
+    i->uplink = uplink;
     i->server = *server;
     i->asker = asker;
     for (size_t k = 0; k < SILENCES; k++) {
@@ -92,7 +95,9 @@ void netcheck_idle_free(struct netcheck_idle *i)
 static void send_one(struct netcheck_idle *i, struct silence *s)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
-    struct stun_message m = {.type = STUN_BINDING_REQUEST, .fingerprint = true};
+    struct stun_message m = {
+        .type = STUN_BINDING_REQUEST, .has_mark = true, .fingerprint = true};
+    memcpy(m.mark, uplink_proof(i->uplink), STUN_MARK_LEN);
     for (size_t b = 0; b < STUN_TXID_LEN; b++)
         m.txid[b] = s->txid[b];
     m.response_port = s->stage == CALLED ? s->mapped.port : 0;

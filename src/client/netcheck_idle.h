@@ -9,12 +9,14 @@
 #include "core/addr.h"
 #include "io/udp.h"
 #include "path/net.h"
+#include "path/uplink.h"
 
 struct netcheck_idle;
 
-/* NULL: no memory, or no sockets. `asker` sends to `server` already; borrowed. */
+/* NULL: no memory, or no sockets. `asker` sends to `server` already; it and
+ * `uplink`, to the same broker, are borrowed. */
 struct netcheck_idle *netcheck_idle_new(struct net *net, const struct addr *server,
-                                        struct udp *asker);
+                                        struct udp *asker, const struct uplink *uplink);
 void netcheck_idle_free(struct netcheck_idle *i);
 /* Now and then. */
 void netcheck_idle_tick(struct netcheck_idle *i, uint64_t now_ms);

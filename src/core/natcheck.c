@@ -399,7 +399,8 @@ const char *natcheck_words(const struct natcheck_result *r,
         (void)snprintf(buf, NATCHECK_WORDS_LEN, "%s",
                        r->udp == NATCHECK_NO ? "no UDP comes back: the broker's STUN "
                                                "did not answer, so this network "
-                                               "or the broker's blocks or loses UDP; "
+                                               "or the broker's blocks or loses UDP, "
+                                               "or too many ask from its address; "
                                                "paths over TCP may work, direct "
                                                "ones too, or relayed"
                                              : "not tested yet");

@@ -68,7 +68,8 @@ static void blocked_words(struct punch *p, const char *asked)
     bool checked = p->fates.of[FATE_LEFT] > 0;
     (void)snprintf(p->reason, sizeof(p->reason),
                    "no UDP comes back to this side: no answer to %u requests to the "
-                   "broker's STUN%s%s%s; this network%s blocks or loses UDP",
+                   "broker's STUN%s%s%s; this network%s blocks or loses UDP, "
+                   "or too many ask from its address",
                    p->hint.own_asked, elsewhere ? ", which answers the other side" : "",
                    checked ? ", nor to " : "", checked ? asked : "",
                    elsewhere ? "" : " or the broker's");

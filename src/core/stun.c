@@ -328,11 +328,13 @@ int stun_build_request(uint8_t *buf, size_t cap,
 }
 
 int stun_build_marked_request(uint8_t *buf, size_t cap,
-                              const uint8_t txid[static STUN_TXID_LEN])
+                              const uint8_t txid[static STUN_TXID_LEN],
+                              const uint8_t proof[static STUN_MARK_LEN])
 {
     struct stun_message m = {
         .type = STUN_BINDING_REQUEST, .has_mark = true, .fingerprint = true};
     memcpy(m.txid, txid, STUN_TXID_LEN);
+    memcpy(m.mark, proof, STUN_MARK_LEN);
     return stun_build(buf, cap, &m);
 }
 

@@ -69,9 +69,11 @@ MUST_CHECK int stun_build(uint8_t *buf, size_t cap, const struct stun_message *m
 MUST_CHECK int stun_build_request(uint8_t *buf, size_t cap,
                                   const uint8_t txid[static STUN_TXID_LEN],
                                   bool change_ip, bool change_port);
-/* The same, asking for a mark. */
+/* The same, asking for a mark; `proof` says that its source is ours
+ * (core/vouch_mark.h). Zeros: none. */
 MUST_CHECK int stun_build_marked_request(uint8_t *buf, size_t cap,
-                                         const uint8_t txid[static STUN_TXID_LEN]);
+                                         const uint8_t txid[static STUN_TXID_LEN],
+                                         const uint8_t proof[static STUN_MARK_LEN]);
 /* True for a binding success or error response with this transaction id. */
 bool stun_is_response_to(const struct stun_message *m,
                          const uint8_t txid[static STUN_TXID_LEN]);

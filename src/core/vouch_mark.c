@@ -31,6 +31,42 @@ void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
     mark_of(mark, secret, a, now_s / VOUCH_BUCKET_S);
 }
 
+static void proof_of(uint8_t proof[static VOUCH_MARK_LEN],
+                     const uint8_t secret[static VOUCH_SECRET_LEN],
+                     const struct addr *a, uint64_t bucket)
+{
+    uint8_t msg[48], hash[32];
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    wire_put_bytes(&w, "postern proof", 13);
+    wire_put_u8(&w, a->family);
+    wire_put_bytes(&w, a->ip, a->family == ADDR_V6 ? 8 : 4); /* a /64 is one */
+    wire_put_u32(&w, (uint32_t)(bucket >> 32));
+    wire_put_u32(&w, (uint32_t)bucket);
+    key_hash(hash, msg, w.used, secret, VOUCH_SECRET_LEN);
+    memcpy(proof, hash, VOUCH_MARK_LEN);
+}
+
+void vouch_proof(uint8_t proof[static VOUCH_MARK_LEN],
+                 const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                 uint64_t now_s)
+{
+    proof_of(proof, secret, a, now_s / VOUCH_PROOF_BUCKET_S);
+}
+
+bool vouch_proves(const uint8_t proof[static VOUCH_MARK_LEN],
+                  const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                  uint64_t now_s)
+{
+    uint8_t want[VOUCH_MARK_LEN];
+    uint64_t bucket = now_s / VOUCH_PROOF_BUCKET_S;
+    for (uint64_t back = 0; back < 2 && back <= bucket; back++) {
+        proof_of(want, secret, a, bucket - back);
+        if (sodium_memcmp(want, proof, VOUCH_MARK_LEN) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool vouch_check(const uint8_t *mark, size_t len,
                  const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
                  uint64_t now_s)

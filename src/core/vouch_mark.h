@@ -5,6 +5,10 @@
  *
  * A mark is BLAKE2b of address, port and a time of VOUCH_BUCKET_S, keyed with a secret
  * of this run of the broker, cut to 16 bytes; it is good for one to two such times.
+ *
+ * A proof says that a connection came from an IP address (IPv6: from its /64): who
+ * shows it in a binding request from there has not made up its source. Of no port, and
+ * of a time of VOUCH_PROOF_BUCKET_S; else the same.
  */
 #ifndef POSTERN_CORE_VOUCH_MARK_H
 #define POSTERN_CORE_VOUCH_MARK_H
@@ -18,7 +22,7 @@
 #define VOUCH_MARK_LEN 16
 #define VOUCH_SECRET_LEN 16
 
-enum { VOUCH_BUCKET_S = 600 };
+enum { VOUCH_BUCKET_S = 600, VOUCH_PROOF_BUCKET_S = 3600 };
 
 /* `now_s` of a clock that never goes back. */
 void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
@@ -27,5 +31,12 @@ void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
 bool vouch_check(const uint8_t *mark, size_t len,
                  const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
                  uint64_t now_s);
+
+void vouch_proof(uint8_t proof[static VOUCH_MARK_LEN],
+                 const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                 uint64_t now_s);
+bool vouch_proves(const uint8_t proof[static VOUCH_MARK_LEN],
+                  const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                  uint64_t now_s);
 
 #endif

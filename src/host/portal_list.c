@@ -16,7 +16,10 @@
 #include "io/loop.h"
 #include "io/statedir.h"
 
-enum { MESSAGE_MS = 10 }; /* of quiet, for each that was sent */
+enum {
+    MESSAGE_MS = 10, /* of quiet, for each that was sent */
+    EXPIRED_TOLD_S = 30 * 24 * 3600,
+};
 
 struct portal_list {
     struct host *host;
@@ -33,7 +36,10 @@ struct offered {
     size_t service_count;
 };
 
-/* What the list has now: accounts that are good, and services that somebody may use. */
+/*
+ * What the list has now: accounts that are good, or were not long ago, so that who
+ * gives the password is told; and services that somebody may use.
+ */
 static int gather(const struct host *h, struct offered *l)
 {
     int64_t now_s = statedir_now_s();
@@ -42,7 +48,7 @@ static int gather(const struct host *h, struct offered *l)
         return n;
     for (int i = 0; i < n && i < ACCESS_ACCOUNTS_MAX; i++) {
         const struct access_account *a = &l->accounts[i];
-        if (a->expires_s == 0 || a->expires_s > now_s)
+        if (a->expires_s == 0 || a->expires_s > now_s - EXPIRED_TOLD_S)
             l->accounts[l->account_count++] = *a;
     }
     for (size_t i = 0; i < h->services.count; i++) {
@@ -90,7 +96,9 @@ static int send_accounts(struct presence *at, const struct offered *l)
             p->totp.size = sizeof(a->totp);
             memcpy(p->totp.bytes, a->totp, sizeof(a->totp));
         }
-        p->expires_s = (uint64_t)a->expires_s;
+        bool over = a->expires_s != 0 && a->expires_s <= now_s;
+        p->expires_s =
+            over ? 1 : (uint64_t)a->expires_s; /* whatever their clock says */
         p->owner = a->owner;
         for (size_t k = 0; k < l->service_count; k++)
             if (access_allows(a, l->services[k], now_s))

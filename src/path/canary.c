@@ -1,6 +1,8 @@
 /* One socket, two transaction ids. */
 #include "path/canary.h"
 
+#include <string.h>
+
 #include <sodium.h>
 
 static bool answers(const uint8_t *buf, size_t len,
@@ -28,9 +30,11 @@ static void on_writable(void *ctx, struct udp *s)
 static const struct udp_events udp_events = {on_packets, on_writable};
 
 void canary_init(struct canary *c, const struct addr *server,
-                 void (*answered)(void *ctx), void *ctx)
+                 const uint8_t proof[static STUN_MARK_LEN], void (*answered)(void *ctx),
+                 void *ctx)
 {
     *c = (struct canary){.server = *server, .answered = answered, .ctx = ctx};
+    memcpy(c->proof, proof, STUN_MARK_LEN);
 }
 
 size_t canary_send(struct canary *c, struct net *net,
@@ -46,10 +50,10 @@ size_t canary_send(struct canary *c, struct net *net,
             return 0;
         }
     }
-    int n = stun_build_request(buf, sizeof(buf), c->own, false, false);
+    int n = stun_build_marked_request(buf, sizeof(buf), c->own, c->proof);
     if (n > 0)
         (void)!udp_send(c->socket, &c->server, buf, (size_t)n, (size_t)n);
-    n = stun_build_request(beside, STUN_MESSAGE_MAX, c->beside, false, false);
+    n = stun_build_marked_request(beside, STUN_MESSAGE_MAX, c->beside, c->proof);
     return n > 0 ? (size_t)n : 0;
 }
 

@@ -12,15 +12,18 @@
 
 struct canary {
     struct addr server;
+    uint8_t proof[STUN_MARK_LEN];
     struct udp *socket; /* NULL: none is asked */
     uint8_t own[STUN_TXID_LEN], beside[STUN_TXID_LEN];
     void (*answered)(void *ctx);
     void *ctx;
 };
 
-/* `answered` comes from the loop, perhaps more than once. */
+/* `proof` (uplink_proof) is copied. `answered` comes from the loop, perhaps more than
+ * once. */
 void canary_init(struct canary *c, const struct addr *server,
-                 void (*answered)(void *ctx), void *ctx);
+                 const uint8_t proof[static STUN_MARK_LEN], void (*answered)(void *ctx),
+                 void *ctx);
 /* Sends it, or sends it again; writes what goes beside it, and returns its length. */
 size_t canary_send(struct canary *c, struct net *net,
                    uint8_t beside[static STUN_MESSAGE_MAX]);

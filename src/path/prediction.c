@@ -345,7 +345,7 @@ int predict_start(struct predict **out, struct net *net,
     open_sockets(p);
     count_sessions(p);
     waves_init(&p->waves, terms->rtt_ms);
-    canary_init(&p->canary, &terms->stun, on_canary, p);
+    canary_init(&p->canary, &terms->stun, terms->proof, on_canary, p);
     if (!plan->all_sockets && net_sessions_of_others(&p->opener) >= SESSIONS_LEAST)
         waves_ask_first(&p->waves, now_ms(p));
     p->tick_at_ms = p->hold_at_ms = now_ms(p) + terms->delay_ms;

@@ -10,6 +10,7 @@
 #define POSTERN_PATH_PREDICTION_H
 
 #include "core/predict.h"
+#include "core/stun.h"
 #include "io/udp.h"
 #include "path/net.h"
 
@@ -40,7 +41,8 @@ struct predict_events {
 struct predict_terms {
     struct addr targets[PREDICT_TARGETS_MAX];
     size_t target_count;
-    struct addr stun; /* that answered the known socket, `rtt_ms` away */
+    struct addr stun;             /* that answered the known socket, `rtt_ms` away */
+    uint8_t proof[STUN_MARK_LEN]; /* uplink_proof */
     unsigned delay_ms, rtt_ms;
     struct opener opener; /* its budget is the net's */
 };

@@ -3,6 +3,8 @@
 
 #include <sodium.h>
 
+#include "path/kind.h"
+
 enum {
     TRIES = 5,
     RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
@@ -42,11 +44,12 @@ void reflexive_send(struct reflexive *r, struct approach *a,
                     struct udp *const sockets[], uint64_t now_ms)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
+    const uint8_t *proof = uplink_proof(approach_config_of(a)->uplink);
     for (unsigned i = 0; i < r->count; i++) {
         struct binding *b = &r->bindings[i];
         if (is_over(b) || now_ms < b->due_ms || sockets[b->sock] == NULL)
             continue;
-        int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
+        int n = stun_build_marked_request(buf, sizeof(buf), b->txid, proof);
         if (n > 0 && target_may_ask(a, &b->server, 1)) {
             int rc = udp_send(sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
             b->stranded = rc == POSTERN_ERR_UNREACHABLE || rc == POSTERN_ERR_PERM;

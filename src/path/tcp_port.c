@@ -74,7 +74,8 @@ static void query_end(struct query *q, bool answered)
 static void send_request(struct query *q)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
-    int n = stun_build_marked_request(buf, sizeof(buf), q->txid);
+    static const uint8_t none[STUN_MARK_LEN]; /* the connection is proof */
+    int n = stun_build_marked_request(buf, sizeof(buf), q->txid, none);
     q->sent = true;
     if (n < 0 || !sock_say(q->fd, buf, (size_t)n))
         query_end(q, false);

@@ -536,6 +536,7 @@ static void predict(struct udp_punch *u)
     terms.stun = *reflexive_server(&u->reflexive); /* by which our mapping is known */
     log_debug("udp-punch: predicting: %u mappings, %u ports", plan.sockets,
               plan.probes);
+    memcpy(terms.proof, uplink_proof(c->uplink), sizeof(terms.proof));
     if (predict_start(&u->predict, c->net, &plan, &terms, &predict_events, u) != 0)
         u->predict = NULL;
 }

@@ -339,6 +339,12 @@ static void add_stun(struct uplink *u, const struct addr *a)
  * own may be another (its name in its own /etc/hosts, one-to-one NAT) or of a family
  * that has no route here (NAT64).
  */
+static void take_proof(struct uplink *u, const uint8_t *bytes, size_t len)
+{
+    if (len == sizeof(u->proof))
+        memcpy(u->proof, bytes, len);
+}
+
 static void take_welcome(struct uplink *u, const Welcome *w)
 {
     struct addr reached = u->broker_addr;
@@ -358,6 +364,8 @@ static void take_welcome(struct uplink *u, const Welcome *w)
                             w->stun[i].port) == 0)
             add_stun(u, &a);
     }
+    memset(u->proof, 0, sizeof(u->proof)); /* of another address, or another broker */
+    take_proof(u, w->proof.bytes, w->proof.size);
     u->takes_familiar = w->familiar;
     u->takes_spoken = w->spoken;
     uint32_t settles_ms =
@@ -497,6 +505,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         else
             uplink_line_failed(l, POSTERN_ERR_PROTO);
     } else if (m.which_body == Control_pong_tag) {
+        take_proof(u, m.body.pong.proof.bytes, m.body.pong.proof.size);
         on_pong(u);
     } else if (m.which_body == Control_badge_tag) {
         uplink_take_badge(u, &m);

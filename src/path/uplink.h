@@ -147,6 +147,8 @@ void uplink_local(const struct uplink *u, struct addr *a);
 const struct addr *uplink_seen(const struct uplink *u);
 /* Servers for binding requests. */
 size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX]);
+/* STUN_MARK_LEN bytes to show with them: that their source is ours. Zeros: none. */
+const uint8_t *uplink_proof(const struct uplink *u);
 /* Broker's clock minus ours in seconds; 0 when unknown. */
 int64_t uplink_clock_skew_s(const struct uplink *u);
 /* By which its broker knows this device (core/badge.h); NULL: none was given. */

@@ -118,6 +118,11 @@ size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MA
     return u->stun_count;
 }
 
+const uint8_t *uplink_proof(const struct uplink *u)
+{
+    return u->proof;
+}
+
 int64_t uplink_clock_skew_s(const struct uplink *u)
 {
     if (u->broker_began_s == 0)

@@ -9,6 +9,7 @@
 #include "core/badge.h"
 #include "core/comeback.h"
 #include "core/keepalive.h"
+#include "core/stun.h"
 #include "io/channel.h"
 #include "io/loop.h"
 #include "path/uplink.h"
@@ -39,6 +40,7 @@ struct uplink {
     struct addr broker_addr, seen;
     struct addr stun[UPLINK_STUN_MAX];
     size_t stun_count;
+    uint8_t proof[STUN_MARK_LEN];
     /* Where to try first: the last that worked, then what the name stood for. */
     struct addr known[UPLINK_KNOWN_MAX];
     size_t known_count;

@@ -15,7 +15,8 @@
 struct candidate {
     uint32_t host; /* its number: a later one came later */
     uint8_t proof; /* the less the more was proven */
-    uint8_t by;    /* the caller's */
+    uint8_t by;    /* the caller's, */
+    uint8_t name;  /* and this */
     struct addr from;
     uint32_t turn; /* set here: how many of its neighbourhood stand before it */
 };

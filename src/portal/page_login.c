@@ -18,7 +18,7 @@ static void ask_password(struct html *h, const struct login_view *v)
     html_add(h,
              "<div class=\"field\"><label for=\"name\">Name</label><input id=\"name\" "
              "name=\"name\" value=\"%s\" autocomplete=\"username\" "
-             "autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"64\" required",
+             "autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required",
              v->name);
     input_end(h, v, NULL, !again);
     html_add(h, "<div class=\"field\"><label for=\"password\">Password</label>"

@@ -65,7 +65,8 @@ enum proof {
 struct job {
     struct passwords *of;
     char password[256];
-    struct tried by; /* its hosts are those of `tries` */
+    struct tried by;   /* its name and hosts are those of `tries` */
+    char names[2][64]; /* what candidates are called (find_candidates) */
     bool stranger;
     bool expired;          /* the password is that of an account whose time is over */
     struct candidate *all; /* owned, in the order in which they are tried */
@@ -168,6 +169,19 @@ static void note_refused(struct passwords *ps, const struct tried *t, const char
     visitor_audit(ps->rooms->audit, "refused", t->name, &t->from, "login", why);
 }
 
+/* One of its accounts alone, or none where nobody has the name. */
+static struct tried one_of(const struct job *j, size_t i)
+{
+    struct tried one = j->by;
+    one.count = i < j->all_count;
+    if (one.count > 0) {
+        one.hosts[0] = j->all[i].host;
+        one.by[0] = j->all[i].by;
+        memcpy(one.name, j->names[j->all[i].name], sizeof(one.name));
+    }
+    return one;
+}
+
 static void job_end(struct job *j, enum login_result r, const char *token)
 {
     if (j->cb != NULL && !j->of->closed)
@@ -182,8 +196,10 @@ static void job_wrong(struct job *j)
     note_refused(j->of, &j->by,
                  j->expired ? "the account has expired" : "wrong name or password");
     for (size_t i = 0; i < j->all_count && i < TOLD_MAX; i++)
-        if (j->done[i])
-            tell_refused(j->of, &j->by, j->all[i].host);
+        if (j->done[i]) {
+            struct tried one = one_of(j, i);
+            tell_refused(j->of, &one, j->all[i].host);
+        }
     job_end(j, j->expired ? LOGIN_EXPIRED : LOGIN_WRONG, "");
 }
 
@@ -246,18 +262,6 @@ static void on_checked(void *ctx)
         advance(ps);
 }
 
-/* One of its accounts alone, or none where nobody has the name. */
-static struct tried one_of(const struct job *j, size_t i)
-{
-    struct tried one = j->by;
-    one.count = i < j->all_count;
-    if (one.count > 0) {
-        one.hosts[0] = j->all[i].host;
-        one.by[0] = j->all[i].by;
-    }
-    return one;
-}
-
 static uint64_t try_wait_ms(const struct job *j, size_t i)
 {
     struct tried one = one_of(j, i);
@@ -282,14 +286,21 @@ static void choose_one(struct job *j, size_t i)
     j->by.count = ++j->count;
 }
 
-/* The next of those that may be tried now; who waits for one does not for others. */
+/*
+ * The next of those that may be tried now, of one name; who waits for one does not for
+ * others.
+ */
 static void choose(struct job *j)
 {
+    uint8_t name = 0;
     j->count = j->by.count = 0;
     for (size_t i = 0; i < j->all_count && j->count < LOGIN_HOSTS_MAX; i++) {
         bool costly = j->all[i].proof == PROOF_COSTLY;
-        if (j->done[i] || (costly && j->count > 0) || try_wait_ms(j, i) > 0)
+        bool fits = j->count == 0 || (!costly && j->all[i].name == name);
+        if (j->done[i] || !fits || try_wait_ms(j, i) > 0)
             continue;
+        name = j->all[i].name;
+        memcpy(j->by.name, j->names[name], sizeof(j->by.name));
         choose_one(j, i);
         if (costly)
             return; /* alone */
@@ -367,7 +378,8 @@ static bool is_asked_for(const struct portal_host *h, const char *at)
     if (at == NULL || strcasecmp(at, h->name) == 0 || strcasecmp(at, h->label) == 0)
         return true;
     size_t len = strlen(at);
-    return len >= HOST_KEY_LEN_MIN && strncmp(at, key_format(h->key, key), len) == 0;
+    return len >= HOST_KEY_LEN_MIN &&
+           strncasecmp(at, key_format(h->key, key), len) == 0;
 }
 
 static enum proof proof_of(const struct portal_host *h, const struct portal_account *a,
@@ -382,9 +394,11 @@ static enum proof proof_of(const struct portal_host *h, const struct portal_acco
 }
 
 static bool add_candidate(struct job *j, const struct portal_host *h,
-                          const struct portal_account *a, const char *cookies)
+                          const struct portal_account *a, uint8_t name,
+                          const char *cookies)
 {
     struct tried one = j->by;
+    memcpy(one.name, j->names[name], sizeof(one.name));
     if ((j->all_count & (j->all_count - 1)) == 0) { /* doubles */
         size_t room = j->all_count > 0 ? 2 * j->all_count : 1;
         struct candidate *more = realloc(j->all, room * sizeof(*more));
@@ -401,31 +415,40 @@ static bool add_candidate(struct job *j, const struct portal_host *h,
     j->all[j->all_count++] = (struct candidate){.host = h->number,
                                                 .proof = proof_of(h, a, &one),
                                                 .by = one.by[0],
+                                                .name = name,
                                                 .from = h->from};
     return true;
 }
 
+/* As its host writes it, whatever its case; "" when no account can be called so. */
+static void take_name(char out[static 64], const char *name, size_t len)
+{
+    for (size_t i = 0; len < 64 && i < len; i++)
+        out[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
+}
+
 /*
  * "alice" has accounts on all hosts that know her; "alice@home" on those called so, and
- * with the beginning of a host's key on that one alone.
+ * with the beginning of a host's key on that one alone. An account may itself be called
+ * "alice@home": both are meant.
  */
 static void find_candidates(struct job *j, const char *name, const char *cookies)
 {
     struct hosts *hosts = j->of->rooms->hosts;
     const char *at = strrchr(name, '@');
-    size_t len = at != NULL ? (size_t)(at - name) : strlen(name);
-    if (len >= sizeof(j->by.name))
-        len = sizeof(j->by.name) - 1;
-    for (size_t i = 0; i < len; i++) /* as its host, whatever its case */
-        j->by.name[i] =
-            (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
-    for (struct portal_host *h = NULL; (h = hosts_next(hosts, h)) != NULL;) {
-        const struct portal_account *a = host_account(h, j->by.name);
-        if (a == NULL || hash_cost(a->hash) == 0 ||
-            !is_asked_for(h, at != NULL ? at + 1 : NULL))
-            continue;
-        if (!add_candidate(j, h, a, cookies))
-            break;
+    const char *behind[2] = {NULL, at != NULL ? at + 1 : NULL};
+    bool room = true;
+    take_name(j->names[0], name, strlen(name));
+    if (at != NULL)
+        take_name(j->names[1], name, (size_t)(at - name));
+    memcpy(j->by.name, j->names[at != NULL], sizeof(j->by.name)); /* nobody's yet */
+    for (struct portal_host *h = NULL; room && (h = hosts_next(hosts, h)) != NULL;) {
+        for (uint8_t k = 0; k < 2 && room; k++) {
+            const struct portal_account *a =
+                j->names[k][0] != '\0' ? host_account(h, j->names[k]) : NULL;
+            if (a != NULL && hash_cost(a->hash) > 0 && is_asked_for(h, behind[k]))
+                room = add_candidate(j, h, a, k, cookies);
+        }
     }
     candidates_order(j->all, j->all_count);
     if (j->all_count > CANDIDATES_MAX)

@@ -15,7 +15,7 @@ struct web;
 
 /* The fields of all forms; "" when one was not sent. */
 struct fields {
-    char csrf[64], name[136], password[256], code[16], step[LOGIN_TOKEN_TEXT_LEN];
+    char csrf[64], name[256], password[256], code[16], step[LOGIN_TOKEN_TEXT_LEN];
     char next[256], host[KEY_TEXT_LEN], service[ROUTES_SERVICE_LEN];
     char device[64], services[200], expires[16];
 };

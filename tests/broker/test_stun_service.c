@@ -205,9 +205,51 @@ static void test_rate_limit(void **state)
     close(fd);
 }
 
+/* What others ask in an address's name takes nothing from who is connected from there.
+ */
+static void test_proven_are_answered_all_the_same(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from;
+    uint8_t req[64], txid[STUN_TXID_LEN] = {0};
+    rig_open(&rig, &(struct broker_config){.threads = 1, .open = true});
+    struct device *d = rig_connect(&rig, NULL);
+    device_hello(d, false, false);
+    Control welcome = device_expect(d, Control_welcome_tag);
+    Control pong = {.which_body = Control_ping_tag};
+    device_send(d, &pong);
+    pong = device_expect(d, Control_pong_tag);
+    int fd = udp("127.0.0.1");
+    int n = stun_build_request(req, sizeof(req), txid, false, false);
+    assert_true(n > 0);
+    for (uint32_t i = 0; i < 3 * LIMIT_RATE_STUN.burst; i++)
+        send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+    while (receive(fd, &m, &from)) /* ends when none is answered any more */
+        send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+    int tcp = rig_dial(&rig);
+    assert_int_equal(send(tcp, req, (size_t)n, 0), n);
+    assert_true(recv(tcp, req, sizeof(req), 0) > 0); /* its source is not forged */
+    close(tcp);
+    const uint8_t *proofs[] = {welcome.body.welcome.proof.bytes,
+                               pong.body.pong.proof.bytes};
+    for (size_t i = 0; i < 2; i++) {
+        txid[0]++;
+        n = stun_build_marked_request(req, sizeof(req), txid, proofs[i]);
+        assert_true(n > 0);
+        send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+        bool answered = false;
+        while (!answered && receive(fd, &m, &from))
+            answered = stun_is_response_to(&m, txid);
+        assert_true(answered);
+    }
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_proven_are_answered_all_the_same, teardown),
         cmocka_unit_test_teardown(test_specific, teardown),
         cmocka_unit_test_teardown(test_second_address, teardown),
         cmocka_unit_test_teardown(test_wildcard, teardown),

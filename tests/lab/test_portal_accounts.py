@@ -65,6 +65,19 @@ def test_the_case_of_a_name_is_none(site):
     site.wait_log(site.gate.host, what="login", who="Anna", detail="at the portal")
 
 
+def test_an_account_may_be_called_like_an_address(site):
+    """What stands behind the @ may be a host, or part of the account's name."""
+    for name in ("mail@x.org", "anna@home", "berta"):
+        site.add(name)
+    site.add("anna", password="of anna alone")
+    for i, name in enumerate(["mail@x.org", "Mail@X.org", "mail@x.org@home", "anna@home",
+                              "anna@home@home"]):
+        site.browser(f"whole{i}").logged_in(name)
+    page = site.browser("cut").login("anna@home", "of anna alone")   # both are meant
+    assert page.status == 303
+    assert site.browser("x").login("mail@x.org", "wrong").status == 403
+
+
 def test_failures_wait_ever_longer(site):
     site.add("anna")
     site.add("berta")
@@ -216,6 +229,8 @@ def test_hosts_with_accounts_of_that_name_keep_no_owner_out(portal):
     assert took["known"] < 2 * patience() and took["new 0"] < 13 * patience(), took
     key = known.get("/").hosts()["home"]
     login("by key", f"anna@{key[:16]}", site.browser("by key", site.topo.service.ns))
+    assert site.browser("capitals", site.topo.service.ns).login(
+        f"anna@{key.upper()}").status == 303
     assert site.browser("short", site.topo.host.ns).login(f"anna@{key[:15]}").status == 403
 
 
@@ -282,6 +297,10 @@ def test_an_account_expires(portal):
     told = late.login("anna")
     assert told.status == 403 and "This account has expired" in told.problem
     assert "expired" not in late.login("anna", "wrong").problem   # only who knows the password is told
+    site.add("berta")   # the list is sent again
+    wait_until(lambda: site.browser("berta").login("berta").status == 303, 10, "it has come")
+    told = site.browser("later", site.topo.client.ns).login("anna")
+    assert told.status == 403 and "This account has expired" in told.problem
     assert "anna  may use: all  expired at " in site.gate.host.run("access", json=False).stdout
 
 

@@ -123,3 +123,42 @@ def test_a_broker_that_is_wrong_about_its_own_address(gate, wrong):
     g.host.start_peer("tcp-server", 7000)
     g.join()
     wait_direct(g.connect("peer", None, "--paths", "udp-punch,relay"))
+
+
+FORGER = """import os, socket, struct, sys, time
+sources, rate, s = sys.argv[2:], int(sys.argv[1]), \
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+began, n = time.monotonic(), 0
+while True:
+    while n < (time.monotonic() - began) * rate:
+        stun = struct.pack(">HHI", 1, 0, 0x2112a442) + os.urandom(12)
+        udp = struct.pack(">HHHH", 1024 + n % 60000, 443 + n % 2, 28, 0) + stun
+        ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 48, n % 65536, 0, 64, 17, 0,
+                         socket.inet_aton(sources[n // 2 % len(sources)]),
+                         socket.inet_aton("BROKER"))
+        s.sendto(ip + udp, ("BROKER", 0))
+        n += 1
+    if n >= rate:
+        print("forging", flush=True)
+    time.sleep(0.01)
+""".replace("BROKER", BROKER)
+
+
+@pytest.mark.parametrize("form", ["address", "block"])
+def test_forged_requests_take_no_answers_from_their_owner(gate, programs, form):
+    """A stranger asks in the client's name, or in that of its /24: 300 and 3,000 a second."""
+    g = gate(host="sym", client="masq")
+    g.up_and_joined("7000")
+    public = g.topo.client.site.public
+    block = public.rsplit(".", 1)[0]
+    forged = {"address": ["300", public],
+              "block": ["3000", *(f"{block}.{n}" for n in range(100, 250))]}[form]
+    forger = programs.start(g.topo.stranger, "forger", PEER[0], "-c", FORGER, *forged)
+    forger.wait_line("forging")
+    for i in range(3):
+        proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+        wait_direct(proc, 15)
+        proc.terminate()
+    said = g.client.run("netcheck").stdout
+    assert "could not be told" not in said and "no UDP comes back" not in said, said
+    assert forger.running

@@ -99,6 +99,30 @@ static void test_addresses(void **state)
     free(l);
 }
 
+/* What is asked in an address's name takes nothing from who proves that it is his. */
+static void test_proven_stun_counts_apart(void **state)
+{
+    (void)state;
+    struct addr_limits *l = calloc(1, sizeof(*l));
+    struct addr owner, near;
+    assert_non_null(l);
+    assert_int_equal(addr_parse(&owner, "192.0.2.1:5"), 0);
+    near = owner;
+    struct addr_place p = addr_limits_place(l, &owner);
+    for (int i = 0; i < 2000; i++) { /* its own, and all over its /24 */
+        struct addr_place q = addr_limits_place(l, &near);
+        (void)addr_limits_stun(l, &p, false, 1000);
+        (void)addr_limits_stun(l, &q, false, 1000);
+        near.ip[3]++;
+    }
+    assert_false(addr_limits_stun(l, &p, false, 1000));
+    for (uint32_t i = 0; i < LIMIT_RATE_STUN.burst; i++)
+        assert_true(addr_limits_stun(l, &p, true, 1000));
+    assert_false(addr_limits_stun(l, &p, true, 1000)); /* bounded all the same */
+    assert_true(addr_limits_stun(l, &p, false, 2000));
+    free(l);
+}
+
 /* Whoever asks in vain gains nothing by it, whatever the rate. */
 static void test_exact_however_often_asked(void **state)
 {
@@ -125,6 +149,7 @@ int main(void)
         cmocka_unit_test(test_saves_no_more_than_burst),
         cmocka_unit_test(test_refused_takes_nothing),
         cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_proven_stun_counts_apart),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/stun.h"
+#include "core/vouch_mark.h"
 
 /* clang-format off */
 /* RFC 5769 section 2.1 */
@@ -272,9 +273,51 @@ static void test_is_no_amplifier(void **state)
     assert_int_equal(x.r.error_code, 400);
 }
 
+static bool proves(const uint8_t *proof, const char *from, uint64_t now_s)
+{
+    static const uint8_t secret[VOUCH_SECRET_LEN] = {1};
+    struct addr a;
+    assert_int_equal(addr_parse(&a, from), 0);
+    return vouch_proves(proof, secret, &a, now_s);
+}
+
+static void test_proof_of_an_address(void **state)
+{
+    static const struct {
+        const char *given, *shown;
+        uint64_t at_s, later_s;
+        bool good;
+    } cases[] = {
+        {"192.0.2.1:5", "192.0.2.1:7", 10, 10, true},
+        {"192.0.2.1:5", "192.0.2.1:7", 10, 3600, true},
+        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10799, true},
+        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10800, false}, /* too old */
+        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10, false},
+        {"192.0.2.1:5", "192.0.2.2:5", 10, 10, false},
+        {"[2001:db8:1:2::1]:5", "[2001:db8:1:2:ffff::9]:7", 10, 10, true},
+        {"[2001:db8:1:2::1]:5", "[2001:db8:1:3::1]:5", 10, 10, false},
+    };
+    uint8_t proof[VOUCH_MARK_LEN], none[VOUCH_MARK_LEN] = {0};
+    static const uint8_t secret[VOUCH_SECRET_LEN] = {1}, other[VOUCH_SECRET_LEN] = {2};
+    struct addr a;
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(addr_parse(&a, cases[i].given), 0);
+        vouch_proof(proof, secret, &a, cases[i].at_s);
+        assert_int_equal(proves(proof, cases[i].shown, cases[i].later_s),
+                         cases[i].good);
+        assert_false(proves(none, cases[i].shown, cases[i].later_s));
+    }
+    vouch_proof(proof, other, &a, 10);
+    assert_false(proves(proof, "[2001:db8:1:2::1]:5", 10));
+    vouch_mark(proof, secret, &a, 10); /* which an answer shows, is none */
+    assert_false(proves(proof, "[2001:db8:1:2::1]:5", 10));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_proof_of_an_address),
         cmocka_unit_test(test_rfc5769),
         cmocka_unit_test(test_every_flip_is_noticed),
         cmocka_unit_test(test_every_cut_is_noticed),
