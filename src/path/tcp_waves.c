@@ -75,7 +75,7 @@ struct tcp_waves *tcp_waves_open(struct approach *a)
     if (w->deaf)
         w->beside = NULL;
     else
-        canary_init(&w->canary, &servers[i], on_canary, w);
+        canary_init(&w->canary, &servers[i], uplink_proof(u), on_canary, w);
     return w;
 }
 
