@@ -293,6 +293,18 @@ void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
         wait_to_retry(l, kind, reason, now_us);
 }
 
+void ladder_on_busy(struct ladder *l, enum path_kind kind, const char *reason,
+                    uint64_t wait_us, uint64_t now_us)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    unsigned failures = r->failures;
+    if (r->state != RUNG_STARTING && r->state != RUNG_TRYING)
+        return;
+    wait_to_retry(l, kind, reason, now_us);
+    r->failures = failures > 0 ? failures : 1;
+    r->at_us = now_us + wait_us + rng_below(&l->rng, wait_us / 4 + 1);
+}
+
 void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
                     uint64_t now_us)
 {

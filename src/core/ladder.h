@@ -139,6 +139,10 @@ void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
  */
 void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
                       uint64_t now_us);
+/* The same, for want of what there will be after `wait_us`: it is tried again then, or
+ * up to a quarter later. */
+void ladder_on_busy(struct ladder *l, enum path_kind kind, const char *reason,
+                    uint64_t wait_us, uint64_t now_us);
 /* One path is dead. Unknown ids are ignored. */
 void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
                     uint64_t now_us);

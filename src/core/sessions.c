@@ -29,16 +29,18 @@ unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_
 static unsigned most_of(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
     unsigned borne = sessions_borne(s, broker, now_us);
-    unsigned most = s->proven + SESSIONS_AT_ONCE;
-    if (borne > 0)
-        return borne / 4;
-    return most < SESSIONS_MOST ? most : SESSIONS_MOST;
+    return borne > 0 && borne / 4 < SESSIONS_AT_ONCE ? borne / 4 : SESSIONS_AT_ONCE;
 }
 
 unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
     unsigned open = sessions_open(s, now_us), most = most_of(s, broker, now_us);
     return open < most ? most - open : 0;
+}
+
+bool sessions_are_too_many(const struct sessions *s, uint64_t broker, uint64_t now_us)
+{
+    return sessions_open(s, now_us) > most_of(s, broker, now_us);
 }
 
 bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned left,
@@ -73,10 +75,9 @@ void sessions_return(struct sessions *s, unsigned n, uint64_t now_us)
     }
 }
 
-void sessions_bear(struct sessions *s, uint64_t now_us)
+void sessions_saw(struct sessions *s, unsigned open)
 {
-    unsigned open = sessions_open(s, now_us);
-    s->proven = open > s->proven ? open : s->proven;
+    s->seen = open;
 }
 
 void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us)
@@ -85,9 +86,9 @@ void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us)
     bool known =
         s->borne > 0 && now_us - s->borne_us < SESSIONS_BORNE_S * UINT64_C(1000000);
     s->borne_by = known && s->borne_by != broker ? 0 : broker;
+    open = open < s->seen ? open : s->seen;
     s->borne = open > 0 ? open : 1;
     s->borne_us = now_us;
-    s->proven = 0;
 }
 
 void sessions_learn(struct sessions *s, const struct sessions *other)
@@ -104,11 +105,23 @@ bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
     return s->slot <= now_us / slot_us && s->borne_us <= now_us;
 }
 
+uint64_t sessions_wait_ms(const struct sessions *s, uint64_t now_us)
+{
+    for (unsigned back = SESSIONS_SLOTS; back-- > 0;)
+        if (is_of_life(s, back, now_us) &&
+            s->opened[(s->slot - back) % SESSIONS_SLOTS] > 0)
+            return ((s->slot - back + SESSIONS_SLOTS) * slot_us - now_us) / 1000 + 1;
+    return 0;
+}
+
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap)
 {
     if (sessions_borne(s, broker, now_us) == 0)
-        (void)snprintf(buf, cap, "enough ports were tried from here for this minute");
+        (void)snprintf(
+            buf, cap,
+            "enough ports were tried from here for this minute: again in %u s",
+            (unsigned)(sessions_wait_ms(s, now_us) / 1000 + 1));
     else
         (void)snprintf(buf, cap,
                        "this network takes only about %u new connections at once: few "
@@ -118,5 +131,5 @@ void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
 
 void sessions_forget(struct sessions *s)
 {
-    s->borne = s->proven = 0;
+    s->borne = s->seen = 0;
 }

@@ -4,12 +4,12 @@
  * port that is tried is one, it stands for a minute or longer, and many NATs bound them
  * for a customer: a full table keeps out whatever else stands behind that NAT.
  *
- * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, and so many more than a network was
- * seen to bear (core/waves.h asks it). Where it was seen to take no more: a quarter of
- * what it took, for SESSIONS_BORNE_S. Whose answers told that is a broker, which may
- * lie: until another one's have told it too, it counts for less long for what is done
- * by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and time as
- * a number.
+ * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, whatever was seen. Where the network
+ * was seen to take fewer (core/waves.h asks it): a quarter of what were open when it
+ * last took another, for SESSIONS_BORNE_S. Whose answers told that is a broker, which
+ * may lie: until another one's have told it too, it counts for less long for what is
+ * done by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and
+ * time as a number.
  */
 #ifndef POSTERN_CORE_SESSIONS_H
 #define POSTERN_CORE_SESSIONS_H
@@ -19,12 +19,11 @@
 #include <stdint.h>
 
 enum {
-    SESSIONS_AT_ONCE = 768,
-    SESSIONS_MOST = 16384,
+    SESSIONS_AT_ONCE = 848, /* a network of 1,024 keeps 176 for others */
     SESSIONS_BORNE_S = 1800,
     SESSIONS_HEARSAY_S = 120, /* of one broker, for another's */
     SESSIONS_LIFE_S = 60,
-    SESSIONS_BEGIN = 64,  /* worth beginning a large one with: a canary brings more */
+    SESSIONS_BEGIN = 64,  /* worth beginning a large one with */
     SESSIONS_LEAST = 256, /* of others: more than that may fill a small table */
     SESSIONS_SLOTS = 13,  /* of 5 s: those of a life, and the one that has begun */
     SESSIONS_SLOT_S = 5,
@@ -34,7 +33,7 @@ enum {
 struct sessions {
     uint64_t slot;                   /* the newest: which since time began */
     uint16_t opened[SESSIONS_SLOTS]; /* by slot modulo their number */
-    unsigned proven;                 /* with so many open the network took another */
+    unsigned seen;                   /* with so many open it last took another */
     unsigned borne;                  /* it took so many and no more; 0: not known */
     uint64_t borne_us;               /* seen then */
     uint64_t borne_by;               /* by that broker's answers; 0: by several's */
@@ -50,11 +49,14 @@ unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_u
  * SESSIONS_BEGIN, or with a fifth of what a network that bears few allows in a life. */
 bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned left,
                          uint64_t broker, uint64_t now_us);
+/* More are open than may be: the network was seen to take no more meanwhile. */
+bool sessions_are_too_many(const struct sessions *s, uint64_t broker, uint64_t now_us);
 /* Opened within the last life. */
 unsigned sessions_open(const struct sessions *s, uint64_t now_us);
-/* It took another beside those that are open now. */
-void sessions_bear(struct sessions *s, uint64_t now_us);
-/* The network takes no more than are open now. */
+/* It took another when so many were open. */
+void sessions_saw(struct sessions *s, unsigned open);
+/* It takes no more. What was sent since it last took another may never have been one.
+ */
 void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us);
 /* What it took, while that counts; 0: not known. */
 unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us);
@@ -62,6 +64,8 @@ unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_
 void sessions_learn(struct sessions *s, const struct sessions *other);
 /* False of what another start of this machine left. */
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us);
+/* From now: until the oldest ones end, in ms; 0: none is open. */
+uint64_t sessions_wait_ms(const struct sessions *s, uint64_t now_us);
 /* Why no more may be opened, for people. */
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap);

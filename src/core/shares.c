@@ -3,7 +3,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
 
 static bool counts(const struct share *one, uint64_t now_us)
 {
@@ -52,9 +51,4 @@ void shares_return(struct shares *s, uint64_t who, unsigned n)
     for (size_t i = 0; i < SHARES_MAX; i++)
         if (s->of[i].who == who)
             s->of[i].had -= n < s->of[i].had ? n : s->of[i].had;
-}
-
-void shares_forget(struct shares *s)
-{
-    memset(s, 0, sizeof(*s));
 }

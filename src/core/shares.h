@@ -26,7 +26,5 @@ unsigned shares_allow(const struct shares *s, uint64_t who, unsigned left,
 void shares_count(struct shares *s, uint64_t who, unsigned n, uint64_t now_us);
 /* It gives so many back. */
 void shares_return(struct shares *s, uint64_t who, unsigned n);
-/* There is as much as there was before them. */
-void shares_forget(struct shares *s);
 
 #endif

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { WAVES_FIRST = 64, WAVES_LARGEST = 320, WAVES_TRIES = 3, WAVES_WAIT_MS = 150 };
+enum { WAVES_FIRST = 8, WAVES_LARGEST = 320, WAVES_TRIES = 3, WAVES_WAIT_MS = 150 };
 
 enum waves_stage { WAVES_OPENING, WAVES_ASKING, WAVES_FULL, WAVES_UNKNOWN };
 

@@ -48,7 +48,8 @@ struct approach {
     uint32_t peer_generation, generation;
     uint32_t peer_network; /* the peer's count of its changes of network; 0: unknown */
     bool established;
-    bool peer_relays; /* its latest Offer allows the relay */
+    uint64_t established_us; /* the first time */
+    bool peer_relays;        /* its latest Offer allows the relay */
     bool want_offer;
     uint64_t offer_at_ms, offered_ms; /* loop time */
     uint64_t signal_us;               /* when the peer last spoke through the broker */
@@ -332,6 +333,11 @@ bool approach_is_established(const struct approach *a)
     return a->established;
 }
 
+uint64_t approach_age_us(const struct approach *a)
+{
+    return a->established ? clock_us() - a->established_us : 0;
+}
+
 const uint8_t *approach_check_key(const struct approach *a)
 {
     return a->check_key;
@@ -376,6 +382,17 @@ void approach_failed(struct approach *a, enum path_kind k, const char *reason)
     log_debug("%s: %s", path_kind_name(k), reason);
     if (a->lead != NULL)
         ladder_on_failed(&a->lead->ladder, k, reason, clock_us());
+    else
+        keep_reason(a, k, reason);
+    poke(a);
+}
+
+void approach_busy(struct approach *a, enum path_kind k, const char *reason,
+                   uint64_t wait_ms)
+{
+    log_debug("%s: %s", path_kind_name(k), reason);
+    if (a->lead != NULL)
+        ladder_on_busy(&a->lead->ladder, k, reason, wait_ms * 1000, clock_us());
     else
         keep_reason(a, k, reason);
     poke(a);
@@ -749,6 +766,8 @@ struct path *approach_first_path(struct approach *a)
 
 void approach_set_established(struct approach *a)
 {
+    if (!a->established)
+        a->established_us = clock_us();
     a->established = true;
     if (a->lead != NULL)
         a->lead->early_len = 0;

@@ -52,6 +52,7 @@ extern const struct kind_ops udp_punch_engine, tcp_meet_engine, udp_meet_engine,
 const struct approach_config *approach_config_of(const struct approach *a);
 struct target *approach_target(struct approach *a);
 bool approach_is_established(const struct approach *a); /* the session once opened */
+uint64_t approach_age_us(const struct approach *a);     /* since then; 0: it did not */
 const uint8_t *approach_check_key(const struct approach *a); /* 16 bytes */
 uint32_t approach_next_path_id(struct approach *a);
 /* Round trip to the peer through the broker, as far as known, in microseconds. */
@@ -60,6 +61,9 @@ uint32_t approach_rtt_hint_us(const struct approach *a);
 void approach_started(struct approach *a, enum path_kind k);
 void approach_proven(struct approach *a, struct path *p);
 void approach_failed(struct approach *a, enum path_kind k, const char *reason);
+/* The same, for want of something that there will be in so long. */
+void approach_busy(struct approach *a, enum path_kind k, const char *reason,
+                   uint64_t wait_ms);
 void approach_lost(struct approach *a, struct path *p, const char *reason);
 /* A path object exists and can receive / must not be used any more. */
 void approach_path_new(struct approach *a, struct path *p);

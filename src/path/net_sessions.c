@@ -64,11 +64,14 @@ static unsigned least_of(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* Of its own process's, as far as others leave it its share. */
-static unsigned allowed(const struct opener *o, uint64_t now_us)
+/* Of those of all programs, NULL: not known, as far as others leave it its share. */
+static unsigned allowed(const struct opener *o, const struct sessions *all,
+                        uint64_t now_us)
 {
     struct net_budget *b = o->budget;
     unsigned left = sessions_left(&b->opened, o->broker, now_us);
+    if (all != NULL)
+        left = least_of(left, sessions_left(all, o->broker, now_us));
     return o->peer == 0 ? left : shares_allow(&b->shares, o->peer, left, now_us);
 }
 
@@ -78,9 +81,7 @@ unsigned net_sessions_take(const struct opener *o, unsigned wanted)
     struct sessions all;
     uint64_t now_us = clock_us();
     bool shared = shared_get(b, &all, now_us);
-    unsigned n = least_of(wanted, allowed(o, now_us));
-    if (shared && sessions_borne(&all, o->broker, now_us) > 0)
-        n = least_of(n, sessions_left(&all, o->broker, now_us));
+    unsigned n = least_of(wanted, allowed(o, shared ? &all : NULL, now_us));
     sessions_count(&b->opened, n, now_us);
     if (o->peer != 0)
         shares_count(&b->shares, o->peer, n, now_us);
@@ -108,33 +109,58 @@ void net_sessions_return(const struct opener *o, unsigned n)
 
 bool net_sessions_are_enough(const struct opener *o, unsigned wanted)
 {
+    struct sessions all;
     uint64_t now_us = clock_us();
-    return sessions_are_enough(&o->budget->opened, wanted, allowed(o, now_us),
-                               o->broker, now_us);
+    bool shared = shared_get(o->budget, &all, now_us);
+    unsigned left = allowed(o, shared ? &all : NULL, now_us);
+    if (shared)
+        shared_put(o->budget, &all);
+    return sessions_are_enough(&o->budget->opened, wanted, left, o->broker, now_us);
 }
 
-void net_sessions_words(const struct opener *o, char *buf, size_t cap)
+bool net_sessions_are_too_many(const struct opener *o)
 {
-    sessions_words(&o->budget->opened, o->broker, clock_us(), buf, cap);
+    return sessions_are_too_many(&o->budget->opened, o->broker, clock_us());
+}
+
+uint64_t net_sessions_words(const struct opener *o, char *buf, size_t cap)
+{
+    struct sessions all, *of = &o->budget->opened;
+    uint64_t now_us = clock_us();
+    if (shared_get(o->budget, &all, now_us)) {
+        shared_put(o->budget, &all);
+        of = &all;
+    }
+    sessions_words(of, o->broker, now_us, buf, cap);
+    return sessions_wait_ms(of, now_us);
+}
+
+unsigned net_sessions_open(const struct opener *o)
+{
+    struct sessions all;
+    uint64_t now_us = clock_us();
+    unsigned open = sessions_open(&o->budget->opened, now_us);
+    if (!shared_get(o->budget, &all, now_us))
+        return open;
+    unsigned of_all = sessions_open(&all, now_us);
+    shared_put(o->budget, &all);
+    return of_all > open ? of_all : open;
 }
 
 unsigned net_sessions_of_others(const struct opener *o)
 {
-    struct sessions all;
-    uint64_t now_us = clock_us();
-    unsigned own = sessions_open(&o->budget->opened, now_us), open = 0;
-    if (shared_get(o->budget, &all, now_us)) {
-        open = sessions_open(&all, now_us);
-        shared_put(o->budget, &all);
-    }
-    return open > own ? open - own : 0;
+    return net_sessions_open(o) - sessions_open(&o->budget->opened, clock_us());
 }
 
-/* What is open takes nothing from what is left. */
-void net_sessions_bear(const struct opener *o)
+void net_sessions_saw(const struct opener *o, unsigned open)
 {
-    sessions_bear(&o->budget->opened, clock_us());
-    shares_forget(&o->budget->shares);
+    struct sessions all;
+    bool shared = shared_get(o->budget, &all, clock_us());
+    sessions_saw(&o->budget->opened, open);
+    if (!shared)
+        return;
+    sessions_saw(&all, open);
+    shared_put(o->budget, &all);
 }
 
 void net_sessions_full(const struct opener *o)
@@ -146,7 +172,6 @@ void net_sessions_full(const struct opener *o)
     if (!shared)
         return;
     sessions_full(&all, o->broker, now_us); /* of what all have opened */
-    all.borne = all.borne > own->borne ? all.borne : own->borne;
     sessions_learn(own, &all);
     shared_put(o->budget, &all);
 }

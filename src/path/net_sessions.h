@@ -41,11 +41,16 @@ unsigned net_sessions_take(const struct opener *o, unsigned wanted);
 void net_sessions_return(const struct opener *o, unsigned n);
 /* Whether one that would open `wanted` may begin; if not, why, for people. */
 bool net_sessions_are_enough(const struct opener *o, unsigned wanted);
-void net_sessions_words(const struct opener *o, char *buf, size_t cap);
+/* And in how many ms there will be room again. */
+uint64_t net_sessions_words(const struct opener *o, char *buf, size_t cap);
+/* As sessions_are_too_many, of this process. */
+bool net_sessions_are_too_many(const struct opener *o);
 /* Opened within the last life by this device's other programs. */
 unsigned net_sessions_of_others(const struct opener *o);
-/* As sessions_bear, _full and _forget. */
-void net_sessions_bear(const struct opener *o);
+/* Opened within the last life by all of them. */
+unsigned net_sessions_open(const struct opener *o);
+/* As sessions_saw, _full and _forget. */
+void net_sessions_saw(const struct opener *o, unsigned open);
 void net_sessions_full(const struct opener *o);
 void net_sessions_forget(struct net_budget *b);
 

@@ -43,6 +43,7 @@ struct predict {
     unsigned reserved; /* sessions that count already and are not open yet */
     struct waves waves;
     struct canary canary;
+    unsigned asked; /* sessions that were open then */
     unsigned sent;
     bool refused;
     struct timer timer;
@@ -247,6 +248,10 @@ static void ask_canary(struct predict *p, uint64_t now)
         waves_end(&p->waves, now);
     if (waves_asks(&p->waves, now) && p->events->may_ask(p->ctx, &p->canary.server)) {
         uint8_t beside[STUN_MESSAGE_MAX];
+        if (p->canary.socket == NULL) {
+            p->asked = net_sessions_open(&p->opener);
+            (void)net_sessions_take(&p->opener, 1); /* its own */
+        }
         size_t len = canary_send(&p->canary, p->net, beside);
         if (len > 0)
             p->events->send(p->ctx, &p->canary.server, beside, len);
@@ -265,7 +270,8 @@ static void ask_canary(struct predict *p, uint64_t now)
 static void on_canary(void *ctx)
 {
     struct predict *p = ctx;
-    net_sessions_bear(&p->opener);
+    if (p->waves.stage == WAVES_ASKING)
+        net_sessions_saw(&p->opener, p->asked);
     waves_on_answer(&p->waves, false);
 }
 

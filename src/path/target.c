@@ -6,8 +6,9 @@
 
 #include "io/clock.h"
 #include "path/kind.h"
+#include "path/net_sessions.h"
 
-enum { SIDE_FRESH_US = 2000000 };
+enum { SIDE_FRESH_US = 2000000, LIVED_US = 3000000 };
 
 /* --------------------------------------------------------------- the broker's word */
 
@@ -188,6 +189,13 @@ struct opener target_opener(const struct approach *a)
     if (!c->client)
         memcpy(&o.peer, c->peer, sizeof(o.peer));
     return o;
+}
+
+bool target_has_lived(const struct approach *a)
+{
+    struct opener o = target_opener(a);
+    return !approach_is_established(a) || approach_age_us(a) >= LIVED_US ||
+           net_sessions_of_others(&o) < SESSIONS_LEAST;
 }
 
 bool target_leads_here(struct approach *a, const struct addr *external, char *why,

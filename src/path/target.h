@@ -80,6 +80,9 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
  */
 bool target_is_time_to_sweep(const struct approach *a);
 /* Whose sessions of our NAT a prediction's are. */
+/* A session that is worth it: where this device's other programs opened many lately,
+ * as short ones in a loop do, each for nothing, it is one that has lived a while. */
+bool target_has_lived(const struct approach *a);
 struct opener target_opener(const struct approach *a);
 /* One packet of a sweep to such an address; it counts. */
 bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);

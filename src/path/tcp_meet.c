@@ -26,8 +26,8 @@
 #include "path/framed.h"
 #include "path/knock.h"
 #include "path/meet.h"
-#include "path/net_sessions.h"
 #include "path/tcp_port.h"
+#include "path/tcp_waves.h"
 
 enum {
     PLAIN_MAX = 16,  /* attempts under way, beside a sweep's */
@@ -40,6 +40,7 @@ enum {
     ARRANGED_HOPS = 2,
     ARRANGED_PACKETS = 2, /* its SYN, and the RST when it is given up */
     STEP_SEQUENCE = 1 << 20,
+    SWEEP_TICK_MS = 5,
 };
 _Static_assert((int)TCP_PORT_CANDIDATES_MAX <= (int)KNOCK_ADDRESSES_MAX &&
                    (int)TCP_PORT_CANDIDATES_MAX <= (int)MEET_ADDRESSES_MAX,
@@ -58,7 +59,11 @@ struct tcp_meet {
     struct timer again;   /* within a step: what was refused, or is answered unseen */
     uint16_t second_port; /* that is swept from too, or 0 */
     unsigned opened[SWEEP_PORTS]; /* ports that were swept from each: sessions */
-    struct slot *slots;           /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
+    unsigned at[SWEEP_PORTS];     /* the next of them, in this step */
+    unsigned sweep_ports;         /* that are swept from in this step */
+    struct tcp_waves *waves;      /* NULL: nothing was swept */
+    struct timer sweeping;
+    struct slot *slots; /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
     size_t slot_count;
     struct acceptor *listeners[MEET_FAMILIES];
     struct framed *paths[PATHS_MAX];
@@ -132,6 +137,9 @@ static void end(struct meet *m)
 {
     struct tcp_meet *t = of(m);
     timer_stop(&t->again);
+    timer_stop(&t->sweeping);
+    tcp_waves_close(t->waves);
+    t->waves = NULL;
     attempts_drop(t, true);
     free(t->slots);
     free(t->arranged);
@@ -172,6 +180,7 @@ static void last(struct meet *m)
 {
     struct tcp_meet *t = of(m);
     timer_stop(&t->again);
+    timer_stop(&t->sweeping);
     attempts_drop(t, false);
     listeners_close(t);
     if (!is_under_way(t, NULL))
@@ -419,7 +428,7 @@ static void connect_near(struct tcp_meet *t)
 
 /* ---------------------------------------------------- the sweep of a symmetric NAT */
 
-/* UDP's sweep goes first: it asks whether our NAT bears it, and this one does not. */
+/* Where UDP's, that goes first, is not under way: among its waves there is no room. */
 static bool find_swept(struct tcp_meet *t, struct addr *to)
 {
     const struct meeting *meeting = &t->base.meeting;
@@ -434,43 +443,76 @@ static bool find_swept(struct tcp_meet *t, struct addr *to)
     return false;
 }
 
-/* Towards every port that the peer's NAT may have drawn from its low ones. */
-static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
+/* Of the port that is swept from; the peer need not know the second: it tries all. */
+static bool swept_from(struct tcp_meet *t, unsigned which, struct addr *local)
 {
-    struct greeting_terms terms = terms_of(t);
-    struct addr local, to;
-    if (!find_swept(t, &to) || !tcp_port_local(t->port, ADDR_V4, &local) ||
-        !make_room(t, PLAIN_MAX + SWEEP_MAX))
-        return;
-    if (which > 0 && t->second_port == 0) /* the peer need not know it: it tries all */
+    if (!tcp_port_local(t->port, ADDR_V4, local))
+        return false;
+    if (which > 0 && t->second_port == 0)
         t->second_port = tcp_port_find_low();
     if (which > 0)
-        local.port = t->second_port;
-    if (local.port == 0)
+        local->port = t->second_port;
+    return local->port != 0;
+}
+
+/* Towards every port that the peer's NAT may have drawn from its low ones, as far as
+ * may go now. A later step sweeps from the same port: those sessions stand. */
+static void sweep_from(struct tcp_meet *t, unsigned which, struct addr to)
+{
+    struct greeting_terms terms = terms_of(t);
+    struct addr local;
+    if (!swept_from(t, which, &local))
         return;
-    /* A later step sweeps from the same port: those sessions stand. */
-    struct opener opener = target_opener(t->base.approach);
-    unsigned more = net_sessions_take(&opener, PREDICT_LOW_COUNT - t->opened[which]);
-    for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
+    for (; t->at[which] < PREDICT_LOW_COUNT; t->at[which]++) {
+        unsigned i = t->at[which];
+        bool is_new = i >= t->opened[which];
         struct attempt **slot =
             &t->slots[PLAIN_MAX + which * PREDICT_LOW_COUNT + i].attempt;
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
-        if (*slot != NULL || (which == 0 && is_under_way(t, &to)) ||
-            !target_may_sweep(t->base.approach, &to, syn_cost(t)))
+        if (*slot != NULL || (which == 0 && is_under_way(t, &to)))
             continue;
-        if (i >= t->opened[which]) {
-            if (more == 0)
-                break;
-            more--;
-            t->opened[which]++;
+        if (is_new && !tcp_waves_may_open(t->waves, PREDICT_LOW_COUNT - i))
+            return;
+        if (!target_may_sweep(t->base.approach, &to, syn_cost(t)))
+            continue;
+        if (is_new) {
+            tcp_waves_opened(t->waves);
+            t->opened[which] = i + 1;
         }
-        if (attempt_connect(slot, meet_config(&t->base)->net, &local, &to, hops, &terms,
-                            on_attempt, t) == 0)
+        if (attempt_connect(slot, meet_config(&t->base)->net, &local, &to, t->step.hops,
+                            &terms, on_attempt, t) == 0)
             t->base.meeting.swept++;
         else
             *slot = NULL;
     }
-    net_sessions_return(&opener, more);
+}
+
+static void on_sweep(void *ctx)
+{
+    struct tcp_meet *t = ctx;
+    struct addr to;
+    if (t->base.meeting.phase != MEETING_MEETING || t->sweep_ports == 0)
+        return;
+    timer_start(&t->sweeping, SWEEP_TICK_MS);
+    if (!find_swept(t, &to))
+        return;
+    if (t->waves == NULL)
+        t->waves = tcp_waves_open(t->base.approach);
+    if (t->waves == NULL || !make_room(t, PLAIN_MAX + SWEEP_MAX))
+        return;
+    tcp_waves_ask(t->waves);
+    if (tcp_waves_is_full(t->waves))
+        return;
+    for (unsigned i = 0; i < t->sweep_ports; i++)
+        sweep_from(t, i, to);
+}
+
+/* From so many ports of ours, until the step ends. */
+static void sweep(struct tcp_meet *t, unsigned ports)
+{
+    memset(t->at, 0, sizeof(t->at));
+    t->sweep_ports = target_has_lived(t->base.approach) ? ports : 0;
+    on_sweep(t);
 }
 
 /* -------------------------------------------------------------- the temporary port */
@@ -636,12 +678,13 @@ static void step(struct meet *m, struct meeting_step s)
     struct tcp_meet *t = of(m);
     attempts_drop(t, false);
     timer_stop(&t->again);
+    timer_stop(&t->sweeping);
+    t->sweep_ports = 0;
     t->step = s;
     t->called = t->knocked = false;
     switch (s.move) {
     case MEETING_SWEEP:
-        for (unsigned i = 0; i < SWEEP_PORTS; i++)
-            sweep(t, s.hops, i);
+        sweep(t, SWEEP_PORTS);
         break;
     case MEETING_ANSWER:
     case MEETING_CALL:
@@ -658,7 +701,7 @@ static void step(struct meet *m, struct meeting_step s)
         if (!m->meeting.plan->lasts)
             connect_all(t, s.hops);
         if (s.sweeps)
-            sweep(t, s.hops, 0);
+            sweep(t, 1);
         if (m->meeting.plan->listens)
             listen_on(t);
         break;
@@ -875,8 +918,10 @@ static const struct meet_engine engine = {
 static void *make(struct approach *a, enum path_kind kind)
 {
     struct tcp_meet *t = calloc(1, sizeof(*t));
-    if (t != NULL)
+    if (t != NULL) {
         timer_init(&t->again, approach_config_of(a)->net->loop, on_again, t);
+        timer_init(&t->sweeping, approach_config_of(a)->net->loop, on_sweep, t);
+    }
     return meet_init(&t->base, a, kind, &engine);
 }
 

@@ -98,7 +98,8 @@ struct udp_punch {
     enum prediction prediction;
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
-    unsigned predicted;    /* packets of this round's */
+    unsigned predicted; /* packets of this round's */
+    uint64_t wait_ms; /* until our NAT is to be asked for more; 0: it was not refused */
     char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;
@@ -451,7 +452,7 @@ static void say_why(struct udp_punch *u, const char *why)
 static void say_sessions(struct udp_punch *u)
 {
     struct opener opener = target_opener(u->approach);
-    net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
+    u->wait_ms = net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
 }
 
 /* Both sides wait about as long: since each knows what the other's NAT seems to be. */
@@ -480,6 +481,7 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         u->peer == PEER_OLD) /* our Offer of this round brings the peer's */
         return false;
     u->predict_why[0] = '\0';
+    u->wait_ms = 0;
     if (predict_presume(&own, &peer) && !is_time_to_presume(u))
         return false;
     if (!predict_plan(plan, &own, &peer, &why)) {
@@ -495,7 +497,10 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
         say_why(u, "it begins when the relay carries the session");
-    else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
+    else if (!target_has_lived(u->approach)) {
+        say_why(u, "this device's other programs have tried many ports just now");
+        u->prediction = PREDICT_DONE; /* the next round, that both begin together */
+    } else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
         say_why(u, "it waits for those of other connections");
     else if (!net_sessions_are_enough(&terms->opener, predict_sessions(plan)))
         say_sessions(u);
@@ -645,6 +650,7 @@ static void start(void *k)
     drop_adopted(u);
     u->prediction = PREDICT_OPEN;
     u->presume_ms = 0;
+    u->wait_ms = 0;
     u->predicted = 0;
     if (u->low != LOW_FAILED)
         u->low = LOW_UNKNOWN;
@@ -727,7 +733,10 @@ static void report(struct udp_punch *u)
             lose_paths(u, reason);
             rest(u);
         }
-        approach_failed(u->approach, PATH_UDP_PUNCH, reason);
+        if (u->wait_ms != 0)
+            approach_busy(u->approach, PATH_UDP_PUNCH, reason, u->wait_ms);
+        else
+            approach_failed(u->approach, PATH_UDP_PUNCH, reason);
     }
 }
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .actors import wait_direct
+from .actors import HOST, wait_direct
 from .net import patience, wait_until
 from .topology import BROKER
 from .test_tcp_kinds import move_bytes, start
@@ -204,3 +204,29 @@ def test_a_nat_of_few_sessions_still_opens_connections(gate, host, client, bound
     assert len(long) <= gaps and max(waited) < (life + 3) * patience(), long
     if gaps > 0:
         assert any("new connections at once" in r for r in reasons()), reasons()
+
+
+SESSIONS_AT_ONCE = 848   # src/core/sessions.h
+
+
+@pytest.mark.parametrize("bound,failed", [(1024, 0), (512, 16)])
+def test_a_loop_of_commands_leaves_room_to_others(gate, bound, failed):
+    """Each is a process, and each predicts: together they open no more than one may, so
+    that a NAT of 1,024 never fills. One of 512 is full once, and not again for as long as
+    that is known: its sessions end after 15 s."""
+    g = gate(host="user:cone", client=f"user:sym,seed=2,sessions-max={bound},rst-closes,"
+             "tcp-transitory-ms=200,udp-ms=15000")
+    g.host.wrapper = g.client.wrapper = NO_LOW_PORTS
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    g.topo.cut_direct()
+    beside = g.topo.programs.start(g.topo.client.ns, "beside", "python3", "-c", BYSTANDER, BROKER)
+    wait_until(lambda: beside.poll_output() or len(beside.lines) > 10, 10, "connections beside")
+    began = len(beside.lines)
+    for _ in range(6):
+        done = g.client.run("ping", HOST, "--timeout", "4", timeout=30)
+        assert bound < SESSIONS_AT_ONCE or done.status == 0, done.stdout + done.stderr
+    beside.poll_output()
+    waited = [float(line) for line in beside.lines[began:]]
+    assert sum(waited) > 15 and max(waited) < failed + 3 * patience(), sorted(waited)[-4:]
+    assert len([gap for gap in waited if gap > 3 * patience()]) <= (failed > 0), waited

@@ -146,6 +146,29 @@ static void test_growing_pauses(void **state)
     assert_true(ladder_deadline_us(&l) <= now + LADDER_RETRY_MIN_US * 5 / 4);
 }
 
+/* It is told when there will be room, as often as it is refused. */
+static void test_what_is_busy_waits_as_long_as_was_told(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S;
+    begin(&l, now);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, now);
+    expect_action(&l, now, LADDER_SELECT, PATH_RELAY, 1);
+    for (int i = 0; i < 12; i++) {
+        ladder_on_busy(&l, PATH_UDP_PUNCH, "in 40 s", 40 * S, now);
+        expect_quiet(&l, now);
+        uint64_t pause = ladder_deadline_us(&l) - now;
+        assert_in_range(pause, 40 * S, 50 * S);
+        now += pause;
+        expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+        ladder_on_started(&l, PATH_UDP_PUNCH, now);
+    }
+    assert_true(ladder_kind_failed(&l, PATH_UDP_PUNCH));
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "symmetric", now);
+    assert_true(ladder_deadline_us(&l) <= now + 2 * LADDER_RETRY_MIN_US * 5 / 4);
+}
+
 static unsigned starts_within(struct ladder *l, enum path_kind kind, uint64_t *now,
                               uint64_t span)
 {
@@ -503,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_relay_then_direct),
         cmocka_unit_test(test_lost_falls_back),
         cmocka_unit_test(test_growing_pauses),
+        cmocka_unit_test(test_what_is_busy_waits_as_long_as_was_told),
         cmocka_unit_test(test_pauses_end_when_the_peer_is_heard),
         cmocka_unit_test(test_pauses_are_short_while_nothing_stands),
         cmocka_unit_test(test_long_pause_ends_with_the_last_path),

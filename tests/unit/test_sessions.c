@@ -65,24 +65,47 @@ static void test_in_any_minute(void **state)
     }
 }
 
-/* Where a canary was answered beside those that are open, more may follow. */
-static void test_what_was_borne_is_gone_beyond(void **state)
+/* However often a canary is answered. */
+static void test_what_was_borne_allows_no_more(void **state)
 {
     struct sessions s = {0};
     (void)state;
-    assert_int_equal(take_all(&s, begin_us), SESSIONS_AT_ONCE);
-    sessions_bear(&s, begin_us);
-    assert_int_equal(take_all(&s, begin_us), SESSIONS_AT_ONCE);
-    assert_int_equal(take_all(&s, begin_us), 0);
-    sessions_full(&s, BROKER, begin_us);
-    assert_int_equal(take_all(&s, begin_us + 66 * s_us), 2 * SESSIONS_AT_ONCE / 4);
-    uint64_t later_us = begin_us + (SESSIONS_BORNE_S + 70) * s_us;
-    assert_int_equal(take_all(&s, later_us), SESSIONS_AT_ONCE);
     for (unsigned i = 0; i < 100; i++) {
-        sessions_bear(&s, later_us);
-        (void)take_all(&s, later_us);
+        (void)take_all(&s, begin_us);
+        sessions_saw(&s, sessions_open(&s, begin_us));
     }
-    assert_int_equal(sessions_open(&s, later_us), SESSIONS_MOST);
+    assert_int_equal(sessions_open(&s, begin_us), SESSIONS_AT_ONCE);
+}
+
+/* What was sent since the canary was answered may have been dropped, all of it. */
+static void test_no_verdict_is_above_what_the_canary_saw(void **state)
+{
+    struct sessions s = {0};
+    (void)state;
+    sessions_count(&s, 120, begin_us);
+    sessions_saw(&s, 120);
+    sessions_count(&s, 728, begin_us);
+    sessions_full(&s, BROKER, begin_us);
+    assert_int_equal(sessions_borne(&s, BROKER, begin_us), 120);
+    assert_int_equal(take_all(&s, begin_us + 66 * s_us), 30);
+    sessions_full(&s, BROKER, begin_us + 67 * s_us); /* less is open than was then */
+    assert_int_equal(sessions_borne(&s, BROKER, begin_us + 67 * s_us), 30);
+    uint64_t later_us = begin_us + (SESSIONS_BORNE_S + 140) * s_us;
+    assert_int_equal(take_all(&s, later_us), SESSIONS_AT_ONCE);
+}
+
+static void test_when_the_oldest_end(void **state)
+{
+    struct sessions s = {0};
+    (void)state;
+    assert_int_equal(sessions_wait_ms(&s, begin_us), 0);
+    sessions_count(&s, 700, begin_us);
+    (void)take_all(&s, begin_us + 20 * s_us);
+    uint64_t wait_ms = sessions_wait_ms(&s, begin_us + 30 * s_us);
+    assert_in_range(wait_ms, 30000, 35001);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us), 0);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us + wait_ms * 1000),
+                     700);
 }
 
 static void test_what_a_network_bears(void **state)
@@ -91,6 +114,7 @@ static void test_what_a_network_bears(void **state)
     char words[112];
     (void)state;
     sessions_count(&s, 200, begin_us);
+    sessions_saw(&s, 200);
     sessions_full(&s, BROKER, begin_us);
     sessions_words(&s, BROKER, begin_us, words, sizeof(words));
     assert_non_null(strstr(words, "about 200 new connections at once"));
@@ -124,12 +148,14 @@ static void test_what_one_broker_says_counts_less_for_others(void **state)
     uint64_t later_us = begin_us + SESSIONS_HEARSAY_S * s_us;
     (void)state;
     sessions_count(&s, 64, begin_us);
+    sessions_saw(&s, 64);
     sessions_full(&s, BROKER, begin_us);
     assert_int_equal(sessions_borne(&s, ANOTHER, later_us - 1), 64);
     assert_int_equal(sessions_borne(&s, ANOTHER, later_us), 0);
     assert_int_equal(sessions_left(&s, ANOTHER, later_us), SESSIONS_AT_ONCE);
     assert_int_equal(sessions_borne(&s, BROKER, later_us), 64);
     sessions_count(&s, 128, later_us);
+    sessions_saw(&s, 128);
     sessions_full(&s, ANOTHER, later_us); /* it has seen the same */
     assert_int_equal(sessions_borne(&s, 3, later_us + 1700 * s_us), 128);
     assert_int_equal(sessions_borne(&s, 3, later_us + 1800 * s_us), 0);
@@ -142,10 +168,12 @@ static void test_the_newer_verdict_is_learned(void **state)
     sessions_learn(&own, &other);
     assert_int_equal(own.borne, 0);
     sessions_count(&other, 64, begin_us);
+    sessions_saw(&other, 64);
     sessions_full(&other, BROKER, begin_us);
     sessions_learn(&own, &other);
     assert_int_equal(sessions_borne(&own, BROKER, begin_us), 64);
     sessions_count(&own, 400, begin_us + s_us);
+    sessions_saw(&own, 400);
     sessions_full(&own, ANOTHER, begin_us + s_us);
     sessions_learn(&own, &other);
     assert_int_equal(sessions_borne(&own, BROKER, begin_us + s_us), 400);
@@ -170,19 +198,17 @@ static void test_who_has_had_much_leaves_some_to_others(void **state)
     struct shares shares = {0};
     unsigned left = SESSIONS_AT_ONCE;
     (void)state;
-    assert_int_equal(take_share(&shares, 7, &left, begin_us), 640);
+    assert_int_equal(take_share(&shares, 7, &left, begin_us), 720);
     assert_true(left >= SESSIONS_BEGIN); /* another device's may begin */
     assert_in_range(take_share(&shares, 8, &left, begin_us), 84, 86);
     assert_true(left > 0);
     assert_int_equal(shares_allow(&shares, 7, left, begin_us), 0);
-    shares_return(&shares, 7, 640);
+    shares_return(&shares, 7, 720);
     assert_true(shares_allow(&shares, 7, left, begin_us) > 0);
     left = 30;
     assert_in_range(take_share(&shares, 9, &left, begin_us), 20, 22);
     assert_int_equal(shares_allow(&shares, 9, 5, begin_us), 0);
     assert_int_equal(shares_allow(&shares, 9, 30, begin_us + 66 * s_us), 20);
-    shares_forget(&shares);
-    assert_int_equal(shares_allow(&shares, 9, 30, begin_us), 20);
 }
 
 /* Many devices: those that have had most are remembered. */
@@ -208,11 +234,11 @@ static unsigned open_wave(struct waves *w)
 
 static void test_waves_grow(void **state)
 {
-    static const unsigned sizes[] = {64, 128, 256, 320, 320};
+    static const unsigned sizes[] = {8, 16, 32, 64, 128, 256, 320, 320};
     struct waves w;
     (void)state;
     waves_init(&w, 20);
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         assert_int_equal(open_wave(&w), sizes[i]);
         assert_true(waves_asks(&w, 1000));
         assert_false(waves_asks(&w, 1000));
@@ -298,7 +324,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_a_minute),
         cmocka_unit_test(test_in_any_minute),
-        cmocka_unit_test(test_what_was_borne_is_gone_beyond),
+        cmocka_unit_test(test_what_was_borne_allows_no_more),
+        cmocka_unit_test(test_no_verdict_is_above_what_the_canary_saw),
+        cmocka_unit_test(test_when_the_oldest_end),
         cmocka_unit_test(test_what_a_network_bears),
         cmocka_unit_test(test_what_was_not_opened_is_given_back),
         cmocka_unit_test(test_what_one_broker_says_counts_less_for_others),
