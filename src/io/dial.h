@@ -63,7 +63,7 @@ MUST_CHECK int dial_start_known(struct dial **out, struct loop *loop,
  * not look for that by itself (tcp_mtu_probing is off), and a connection that stands
  * keeps its size.
  */
-#define DIAL_SEGMENT 1220      /* an IPv6 packet of 1280 bytes (RFC 8200 section 5) */
+#define DIAL_SEGMENT 1160      /* an IPv4 packet of 1200 bytes, an IPv6 one of 1220 */
 #define DIAL_SEGMENT_SMALL 536 /* an IPv4 packet of 576 (RFC 9293 section 3.7.1) */
 void dial_limit_segments(struct dial *d, int bytes);
 /* The callback will not run. NULL is fine. */

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from .net import patience
+from .net import patience, wait_until
+from .test_bundles import came, gaps_since
 
 pytestmark = pytest.mark.postern
 FIRST_S = 3     # the handshake stood for 90 s and more
+GAP_S = 3
 WHOLE_S = 10     # 96 KB a second where only control connections carry
 
 
@@ -47,3 +49,29 @@ def test_a_network_that_swallows_large_packets(gate, mtu, site):
     print(f"2 MB in {whole:.2f} s, {swallowed()} swallowed")
     assert whole < WHOLE_S * patience(), whole
     assert swallowed() > 0, "nothing large came by"
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+@pytest.mark.parametrize("mtu", [1300, 1240])
+def test_a_relayed_session_where_large_packets_begin_to_be_swallowed(gate, mtu, site):
+    """A download, an upload and who types, in one session over the relay alone: where
+    packets of 1,200 bytes pass, TCP's do."""
+    g = gate(host="masq", client="masq")
+    server = g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "relay")
+    flows = {"down": g.client.start_peer("gaps", "127.0.0.1", proc.port, 8, "down"),
+             "up": server}
+    g.client.start_peer("gaps", "127.0.0.1", proc.port, 8, "up")
+    typist = g.client.start_peer("typist", "127.0.0.1", proc.port, 15)
+    wait_until(lambda: all(came(f) > 4_000_000 for f in flows.values()), 20, "flows")
+    begin, before = time.monotonic(), {n: came(f) for n, f in flows.items()}
+    swallowed = make_hole(g, site, mtu)
+    wait_until(lambda: all(came(f) > before[n] + 4_000_000 for n, f in flows.items()), 60,
+               "all flows go on")
+    assert typist.wait(60) == 0, typist.stdout + typist.stderr
+    longest = {n: max(gaps_since(f, begin), default=0) for n, f in flows.items()}
+    longest["typist"] = float(re.search(r"max (\S+)", typist.stdout).group(1))
+    print("longest gaps:", mtu, site, longest, swallowed())
+    assert max(longest.values()) < GAP_S * patience(), longest
+    assert swallowed() == 0, "a TCP of ours sends such"
