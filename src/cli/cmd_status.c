@@ -18,6 +18,7 @@ struct view {
     struct events *out;
     const char *role, *why; /* NULL: no reasons; else of this host or device */
     bool told, folded, found, reasoned;
+    bool has_path; /* the host or device that is spoken of */
     struct guess meant; /* of those that are here, where `why` is none of them */
     struct fault ill;   /* the first thing that is not as it should be */
 };
@@ -98,7 +99,11 @@ static void tell_person(struct view *w, const char *event, const char *json)
     if (!w->told)
         (void)fprintf(w->out->out, "%s runs\n", w->role);
     w->told = true;
-    w->folded = w->folded || (!asked && strcmp(event, "path") == 0);
+    if (!reasons)
+        w->has_path = strcmp(event, "session") == 0;
+    else if (strcmp(event, "path") == 0)
+        w->has_path = true;
+    w->folded = w->folded || (reasons && !asked && w->has_path);
     w->found = w->found || asked;
     w->reasoned = w->reasoned || (reasons && asked);
     if ((reasons && !asked) || (w->why != NULL && !asked && !broker))

@@ -203,7 +203,8 @@ def test_a_book_that_was_replaced_is_what_up_serves(pair, work):
     up.wait_event("service", host=HOST)
     fresh = g.other_client("fresh")
     shutil.copytree(g.client.state, fresh.state,
-                    ignore=shutil.ignore_patterns("*.sock", "*.lock", "live"))
+                    ignore=shutil.ignore_patterns("*.sock", "*.lock", "live",
+                                                  "*-journal"))
     assert fresh.run("join", g.invite(), timeout=30).status == 0
     by_rename(f"{g.client.state}/book.db", f"{fresh.state}/book.db")
     assert works(g.client) and up.running
