@@ -287,6 +287,12 @@ static int find_service(struct run *r, bool open, char name[SERVICE_NAME_LEN])
     (void)snprintf(name, SERVICE_NAME_LEN, "%s", s != NULL ? s->name : r->name);
     if (err == 0 && open && s == NULL)
         err = service_unknown(&published, r->name, r->f);
+    if (err == 0 && open && strchr(r->name, '/') != NULL)
+        err = fault_set(r->f, POSTERN_ERR_USAGE,
+                        "publish it as a service of its own, and make that public",
+                        "one instance alone is not made public: '%.60s' is all of its "
+                        "service's",
+                        s->name);
     if (err == 0 && open && s->udp)
         err = fault_set(r->f, POSTERN_ERR_INVALID, "make an account for it instead",
                         "'%s' is UDP, and only TLS names a service", s->name);

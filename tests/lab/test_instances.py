@@ -78,6 +78,13 @@ def test_one_is_asked_for_by_name(three):
     assert g.client.run("ls").events[0]["services"] == ["app", "slow"]
 
 
+def test_one_alone_is_not_made_public(three):
+    """It made all of them public."""
+    said = three.host.run("access", "public", "app/green", json=False)
+    assert said.status == 2 and "one instance alone" in said.stderr, said.stderr
+    assert "public" not in three.host.run("access", "ls").stdout
+
+
 def test_all_fail_and_the_first_says_why(three):
     g = three
     g.live.terminate()
