@@ -109,7 +109,8 @@ static void tell_person(struct view *w, const char *event, const char *json)
     if ((reasons && !asked) || (w->why != NULL && !asked && !broker))
         return;
     if (strcmp(event, "session") != 0 || !tell_silent(w, json))
-        events_print_json(w->out, without_path(json, without));
+        events_print_json(
+            w->out, strcmp(event, "host") == 0 ? without_path(json, without) : json);
 }
 
 static void on_reply(void *ctx, const char *json)
