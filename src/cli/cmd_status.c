@@ -18,7 +18,7 @@ struct view {
     struct events *out;
     const char *role, *why; /* NULL: no reasons; else of this host or device */
     bool told, folded, found, reasoned;
-    bool has_path; /* the host or device that is spoken of */
+    bool has_path;      /* the host or device that is spoken of */
     struct guess meant; /* of those that are here, where `why` is none of them */
     struct fault ill;   /* the first thing that is not as it should be */
 };
