@@ -27,7 +27,7 @@ static void test_bundles_are_swallowed(void **state)
         uint64_t got = w->client.got;
         struct stopwatch began = stopwatch_start();
         RUN_UNTIL(w, w->client.got > got + 256 * 1024);
-        assert_true(stopwatch_ns(&began) < 2000000000ull);
+        assert_true(stopwatch_ns(&began) < 5000000000ull);
         assert_whole(w);
         world_free(w);
     }
@@ -49,7 +49,7 @@ static void test_bundles_are_looked_for(void **state)
     up->longest = 1300;
     struct stopwatch began = stopwatch_start();
     RUN_UNTIL(w, b->fell_ns != 0);
-    assert_true(stopwatch_ns(&began) < 2000000000ull);
+    assert_true(stopwatch_ns(&began) < 5000000000ull);
     uint64_t pause_ns = b->pause_ns;
     up->too_long = 0;
     RUN_UNTIL(w, b->pause_ns == 4 * pause_ns);
