@@ -1,4 +1,4 @@
-/* Marks of addresses; see vouch.h. */
+/* Keyed hashes of addresses and times. */
 #include "core/vouch_mark.h"
 
 #include <string.h>
@@ -8,20 +8,29 @@
 #include "core/key.h"
 #include "core/wire.h"
 
+/* Of what is written, which begins with a word, since the secret has other uses. */
+static void keyed(uint8_t out[static VOUCH_MARK_LEN],
+                  const uint8_t secret[static VOUCH_SECRET_LEN], struct wire_writer *w,
+                  uint64_t bucket)
+{
+    uint8_t hash[32];
+    wire_put_u32(w, (uint32_t)(bucket >> 32));
+    wire_put_u32(w, (uint32_t)bucket);
+    key_hash(hash, w->at - w->used, w->used, secret, VOUCH_SECRET_LEN);
+    memcpy(out, hash, VOUCH_MARK_LEN);
+}
+
 static void mark_of(uint8_t mark[static VOUCH_MARK_LEN],
                     const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
                     uint64_t bucket)
 {
-    uint8_t msg[48], hash[32];
+    uint8_t msg[48];
     struct wire_writer w = wire_writer(msg, sizeof(msg));
-    wire_put_bytes(&w, "postern mark", 12); /* the secret has other uses */
+    wire_put_bytes(&w, "postern mark", 12);
     wire_put_u8(&w, a->family);
     wire_put_u16(&w, a->port);
     wire_put_bytes(&w, a->ip, sizeof(a->ip));
-    wire_put_u32(&w, (uint32_t)(bucket >> 32));
-    wire_put_u32(&w, (uint32_t)bucket);
-    key_hash(hash, msg, w.used, secret, VOUCH_SECRET_LEN);
-    memcpy(mark, hash, VOUCH_MARK_LEN);
+    keyed(mark, secret, &w, bucket);
 }
 
 void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
@@ -35,15 +44,12 @@ static void proof_of(uint8_t proof[static VOUCH_MARK_LEN],
                      const uint8_t secret[static VOUCH_SECRET_LEN],
                      const struct addr *a, uint64_t bucket)
 {
-    uint8_t msg[48], hash[32];
+    uint8_t msg[48];
     struct wire_writer w = wire_writer(msg, sizeof(msg));
     wire_put_bytes(&w, "postern proof", 13);
     wire_put_u8(&w, a->family);
     wire_put_bytes(&w, a->ip, a->family == ADDR_V6 ? 8 : 4); /* a /64 is one */
-    wire_put_u32(&w, (uint32_t)(bucket >> 32));
-    wire_put_u32(&w, (uint32_t)bucket);
-    key_hash(hash, msg, w.used, secret, VOUCH_SECRET_LEN);
-    memcpy(proof, hash, VOUCH_MARK_LEN);
+    keyed(proof, secret, &w, bucket);
 }
 
 void vouch_proof(uint8_t proof[static VOUCH_MARK_LEN],
