@@ -6,11 +6,13 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/nat64.h"
 #include "io/log.h"
 #include "io/resolve.h"
-#include "io/sock.h"
+#include "io/sockaddr.h"
 
 struct nat64_look {
     struct resolve *resolve;
@@ -22,11 +24,23 @@ struct nat64_look {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct nat64 known;
 
+/* As the routes say; sends nothing. */
+static bool has_way(const struct addr *to)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, to);
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return has;
+}
+
 bool nat64_way_is_wanted(void)
 {
-    struct addr from, v4 = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}},
-                      v6 = {.family = ADDR_V6, .port = 9, .ip = {0x26, 0x20}};
-    return sock_route_source(&v4, &from) != 0 && sock_route_source(&v6, &from) == 0;
+    struct addr v4 = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}},
+                v6 = {.family = ADDR_V6, .port = 9, .ip = {0x26, 0x20}};
+    return !has_way(&v4) && has_way(&v6);
 }
 
 static struct nat64 current(void)

@@ -268,16 +268,7 @@ int sock_remote(int fd, struct addr *a)
     return rc;
 }
 
-int sock_source_for(const struct addr *to, struct addr *from)
-{
-    struct addr v6;
-    int rc = sock_route_source(to, from);
-    if (rc == POSTERN_ERR_UNREACHABLE && nat64_way_put_in(to, &v6))
-        rc = sock_route_source(&v6, from);
-    return rc;
-}
-
-int sock_route_source(const struct addr *to, struct addr *from)
+static int source_by_routes(const struct addr *to, struct addr *from)
 {
     *from = (struct addr){0};
     int fd = sock_udp_to(to);
@@ -286,5 +277,14 @@ int sock_route_source(const struct addr *to, struct addr *from)
     int rc = sock_local(fd, from);
     (void)close(fd);
     from->port = 0;
+    return rc;
+}
+
+int sock_source_for(const struct addr *to, struct addr *from)
+{
+    struct addr v6;
+    int rc = source_by_routes(to, from);
+    if (rc == POSTERN_ERR_UNREACHABLE && nat64_way_put_in(to, &v6))
+        rc = source_by_routes(&v6, from);
     return rc;
 }

@@ -87,7 +87,5 @@ MUST_CHECK int sock_remote(int fd, struct addr *a);
 /* Our own address on the way to `to`, as the routes say now, port 0; sends nothing.
  * Where IPv4 is reached through a translator (io/nat64_way.h), that is an IPv6 one. */
 MUST_CHECK int sock_source_for(const struct addr *to, struct addr *from);
-/* The same by the routes alone. */
-MUST_CHECK int sock_route_source(const struct addr *to, struct addr *from);
 
 #endif

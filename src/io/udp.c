@@ -83,9 +83,12 @@ int udp_adopt(struct udp **out, struct loop *loop, int fd, enum addr_family fami
     struct udp *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return POSTERN_ERR_NOMEM;
-    *u = (struct udp){
-        .loop = loop, .fd = fd, .family = family, .scratch = scratch, .events = events,
-        .ctx = ctx};
+    *u = (struct udp){.loop = loop,
+                      .fd = fd,
+                      .family = family,
+                      .scratch = scratch,
+                      .events = events,
+                      .ctx = ctx};
     int rc = watch_start(&u->watch, loop, fd, WATCH_READ, on_ready, u);
     if (rc != 0) {
         free(u);

@@ -106,20 +106,3 @@ def test_netcheck_behind_nat64(gate, etc, work):   # noqa: F811  pylint: disable
     assert event["udp"] == "yes" and event["nat64"] == "yes", event
     assert event["mapping"] == "endpoint-independent", event
     assert "blocks" not in event["words"], event
-
-
-def test_a_network_that_loses_ipv4_under_a_session(gate, etc, work):   # noqa: F811  pylint: disable=redefined-outer-name
-    """The session goes on through the translator, and is direct again."""
-    g = gate(host="masq", client="masq", ipv6=True)
-    begin_all(g, etc, work, "v4", "v4", BROKER)
-    proc = g.connect("7000")
-    wait_direct(proc)
-    g.topo.client.ns.address("eth0", f"{g.topo.client.address6}/64")
-    g.topo.client.ns.default_route("2001:db8:b:1::1")
-    only_v6(g, g.topo.client, etc, work)
-    proc.poll_output()
-    event = wait_direct(proc, 30, len(proc.events))
-    print(event)
-    assert event["local"].startswith("[2001:db8:b:1::"), event
-    done = g.client.peer("get", "127.0.0.1", proc.port, 2_000_000, 1)
-    assert done.status == 0, told(done)

@@ -61,9 +61,9 @@ static void test_what_is_under_no_prefix(void **state)
     (void)state;
     struct nat64_prefix p = prefix("2001:db8:122:344::", 64);
     struct addr out;
-    const char *others[] = {"2001:db8:122:345:c0:2:2100::",   /* another prefix */
-                            "2001:db8:122:344:1c0:2:2100::",  /* byte 8 is not zero */
-                            "2001:db8:122:344:c0:2:2100:1",   /* nor the end */
+    const char *others[] = {"2001:db8:122:345:c0:2:2100::",  /* another prefix */
+                            "2001:db8:122:344:1c0:2:2100::", /* byte 8 is not zero */
+                            "2001:db8:122:344:c0:2:2100:1",  /* nor the end */
                             "192.0.2.33"};
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         struct addr a = ip(others[i]);
