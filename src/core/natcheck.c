@@ -11,14 +11,19 @@
 
 enum { IDLE, ASKING, ANSWERED, SILENT, SKIPPED };
 
+static void draw_txid(struct natcheck *n, unsigned test, char what)
+{
+    uint8_t hash[32], label[2] = {(uint8_t)what, (uint8_t)test};
+    key_hash(hash, label, sizeof(label), n->config.seed, sizeof(n->config.seed));
+    memcpy(n->tests[test].txid, hash, NATCHECK_TXID_LEN);
+}
+
 void natcheck_init(struct natcheck *n, const struct natcheck_config *c, uint64_t now_us)
 {
     memset(n, 0, sizeof(*n));
     n->config = *c;
     for (unsigned t = 0; t < NATCHECK_TEST_COUNT; t++) {
-        uint8_t hash[32], label[2] = {'n', (uint8_t)t};
-        key_hash(hash, label, sizeof(label), c->seed, sizeof(c->seed));
-        memcpy(n->tests[t].txid, hash, NATCHECK_TXID_LEN);
+        draw_txid(n, t, 'n');
         n->tests[t].due_us = now_us;
     }
     if (!c->test_hairpin)
@@ -251,6 +256,30 @@ bool natcheck_next(struct natcheck *n, uint64_t now_us, struct natcheck_request 
     return false;
 }
 
+/*
+ * Another port than before, in an answer that had to be asked for again: perhaps the
+ * NAT forgot everything in between. What answered before is asked once more, and tells.
+ */
+static void ask_again(struct natcheck *n, unsigned late, uint64_t now_us)
+{
+    static const unsigned mapping[] = {NATCHECK_TEST_PRIMARY_M, NATCHECK_TEST_OTHER_IP,
+                                       NATCHECK_TEST_OTHER_BOTH};
+    if (n->asked_again || socket_of(late) != NATCHECK_MAPPING ||
+        n->tests[late].sends < 2 || !answered(n, NATCHECK_TEST_PRIMARY_M) ||
+        same_mapping(n, NATCHECK_TEST_PRIMARY_M, late))
+        return;
+    n->asked_again = true;
+    for (unsigned i = 0; i < sizeof(mapping) / sizeof(mapping[0]); i++) {
+        unsigned t = mapping[i];
+        if (t == late || !answered(n, t))
+            continue;
+        n->tests[t].state = IDLE;
+        n->tests[t].sends = 0;
+        n->tests[t].due_us = now_us;
+        draw_txid(n, t, 'a'); /* not the old answer, doubled */
+    }
+}
+
 bool natcheck_on_response(struct natcheck *n, enum natcheck_socket sock,
                           const uint8_t txid[static NATCHECK_TXID_LEN],
                           const struct addr *mapped, const struct addr *other,
@@ -270,6 +299,7 @@ bool natcheck_on_response(struct natcheck *n, enum natcheck_socket sock,
             n->result.mapped[sock] = *mapped;
         if (other != NULL && n->other.family == ADDR_NONE)
             n->other = *other;
+        ask_again(n, t, now_us);
         skip_pointless(n);
         conclude(n);
         return true;

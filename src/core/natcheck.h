@@ -72,6 +72,7 @@ struct natcheck {
     struct natcheck_config config;
     struct natcheck_result result;
     struct addr other; /* the server's OTHER-ADDRESS; ADDR_NONE unknown */
+    bool asked_again;  /* what answered before the NAT may have forgotten all */
     struct {
         uint8_t state; /* enum in natcheck.c */
         uint8_t sends;

@@ -341,7 +341,8 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         return false;
     for (size_t i = 0; i < PATHS_MAX; i++) {
         struct paths_path *x = &p->list[i];
-        if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
+        bool fine = answered(p, x) && (x->id != p->current || !in_doubt(x));
+        if (x->id == PATHS_NONE || x->round > p->round || fine)
             continue;
         x->round = p->round + 1;
         if (x->full_asks < FULL_ASKS && is_gone(p) && !is_late(p))
@@ -353,6 +354,25 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
     p->round_at_us = now_us + round_pause_us(p);
     p->round++;
     return false;
+}
+
+/* In a census whose path in use has answered, and owes nothing now. */
+static uint64_t again_at_us(const struct paths *p)
+{
+    const struct paths_path *cur = in_use(p);
+    bool fine = p->census && cur != NULL && answered(p, cur) && !in_doubt(cur);
+    return fine ? max64(cur->sent_us, p->received_us) + PATHS_SILENT_US : UINT64_MAX;
+}
+
+/* A census lasts as long as any path is neither answered nor given up, and new ones may
+ * come all the time: meanwhile the one in use is asked again. */
+static bool again_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    if (now_us < again_at_us(p))
+        return false;
+    p->silent_at_us = max64(p->silent_at_us, now_us + PATHS_SILENT_US);
+    send_request(p, in_use(p), PROBE_LEN_MIN, 0, now_us, out);
+    return true;
 }
 
 /* When the path in use is to be asked because of what is missing on it. */
@@ -548,7 +568,7 @@ static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
 
 static uint64_t silent_at_us(const struct paths *p)
 {
-    return p->census ? p->silent_at_us : UINT64_MAX;
+    return p->census && again_at_us(p) == UINT64_MAX ? p->silent_at_us : UINT64_MAX;
 }
 
 static bool tell_silent(struct paths *p, uint64_t now_us, struct paths_action *out)
@@ -790,26 +810,11 @@ void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
     set_rtt(p, smoothed_us, variation_us);
 }
 
-void paths_set_late(struct paths *p, uint64_t late_us)
-{
-    p->late_us = late_us;
-}
-
-void paths_set_streams(struct paths *p, unsigned streams)
-{
-    p->streams = streams;
-}
-
 void paths_set_size(struct paths *p, uint16_t size)
 {
     if (size != p->size)
         p->full_since_us = p->full_tries = 0;
     p->size = size;
-}
-
-void paths_on_renewed(struct paths *p)
-{
-    p->renew = false;
 }
 
 void paths_want_renewal(struct paths *p, uint64_t now_us)
@@ -962,8 +967,8 @@ bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
         end_census(p, now_us);
     return use_send(p, now_us, out) || wanted_send(p, now_us, out) ||
            doubt_send(p, now_us, out) || stir_send(p, now_us, out) ||
-           census_send(p, now_us, out) || full_send(p, now_us, out) ||
-           renew_send(p, now_us, out);
+           census_send(p, now_us, out) || again_send(p, now_us, out) ||
+           full_send(p, now_us, out) || renew_send(p, now_us, out);
 }
 
 uint64_t paths_deadline_us(const struct paths *p)
@@ -977,7 +982,7 @@ uint64_t paths_deadline_us(const struct paths *p)
     if (first_stirring(p) != NULL)
         at = min64(at, p->stir_at_us);
     if (p->census)
-        at = min64(at, p->round_at_us);
+        at = min64(min64(at, p->round_at_us), again_at_us(p));
     else if (cur != NULL && in_doubt(cur))
         at = min64(at, doubted_until_us(p, cur));
     else if (cur != NULL)
@@ -987,14 +992,4 @@ uint64_t paths_deadline_us(const struct paths *p)
     if (p->renew && cur != NULL)
         at = min64(at, p->renew_at_us);
     return min64(at, full_next_us(p));
-}
-
-uint32_t paths_current(const struct paths *p)
-{
-    return p->current;
-}
-
-uint64_t paths_silent_since_us(const struct paths *p)
-{
-    return p->census ? p->silent_since_us : 0;
 }

@@ -205,8 +205,14 @@ void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
                   uint64_t now_us);
 /* How long answers take that are late, on whatever path or connection of this line
  * (core/lateness.h); 0: none is. */
-void paths_set_late(struct paths *p, uint64_t late_us);
-void paths_set_streams(struct paths *p, unsigned streams);
+static inline void paths_set_late(struct paths *p, uint64_t late_us)
+{
+    p->late_us = late_us;
+}
+static inline void paths_set_streams(struct paths *p, unsigned streams)
+{
+    p->streams = streams;
+}
 /* QUIC does not move, though the path in use answers: the host asks its client, by
  * PROBE_RENEW, to let it begin anew. */
 void paths_want_renewal(struct paths *p, uint64_t now_us);
@@ -219,7 +225,10 @@ uint64_t paths_answered_us(const struct paths *p);
 /* How large packets on the path in use may be now. */
 void paths_set_size(struct paths *p, uint16_t size);
 /* The search for the packet size began anew: what PROBE_RENEW asked for. */
-void paths_on_renewed(struct paths *p);
+static inline void paths_on_renewed(struct paths *p)
+{
+    p->renew = false;
+}
 
 /* ---- doubts of the caller */
 /* One probe on the path in use (keepalive). */
@@ -240,7 +249,10 @@ bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out);
 uint64_t paths_deadline_us(const struct paths *p);
 
 /* The path in use; PATHS_NONE when it went away and none has answered yet. */
-uint32_t paths_current(const struct paths *p);
+static inline uint32_t paths_current(const struct paths *p)
+{
+    return p->current;
+}
 /* When anything last came over the path in use, or it was taken. */
 static inline uint64_t paths_heard_us(const struct paths *p)
 {
@@ -248,6 +260,9 @@ static inline uint64_t paths_heard_us(const struct paths *p)
 }
 /* Since when no path has answered: in a census, from when on what was sent or asked
  * before it is owed an answer; 0: there is none. */
-uint64_t paths_silent_since_us(const struct paths *p);
+static inline uint64_t paths_silent_since_us(const struct paths *p)
+{
+    return p->census ? p->silent_since_us : 0;
+}
 
 #endif

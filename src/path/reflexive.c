@@ -36,6 +36,7 @@ void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
 {
     r->count = 0;
     r->maps = maps;
+    r->asked_again = false;
     for (size_t i = 0; i < n; i++)
         add(r, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i], sockets, now_ms);
 }
@@ -84,6 +85,32 @@ static void follow(struct reflexive *r, const struct binding *b,
         r->bindings[i].follows = true;
 }
 
+static const struct binding *first_done(const struct reflexive *r);
+static bool is_comparable(const struct binding *first, const struct binding *b);
+
+/*
+ * Another port than before, in an answer that had to be asked for again: perhaps the
+ * NAT forgot everything in between, which looks like one that gives each destination a
+ * port of its own. What answered before is asked once more, and tells which it was.
+ */
+static void ask_again(struct reflexive *r, const struct binding *late, uint64_t now_ms)
+{
+    const struct binding *first = first_done(r);
+    if (r->asked_again || late->tries < 2 || first == NULL ||
+        !is_comparable(first, late) || addr_equal(&first->mapped, &late->mapped))
+        return;
+    r->asked_again = true;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct binding *b = &r->bindings[i];
+        if (b == late || b->sock != late->sock || !b->done)
+            continue;
+        b->done = false;
+        b->tries = 0;
+        b->due_ms = now_ms;
+        randombytes_buf(b->txid, sizeof(b->txid)); /* not the old answer, doubled */
+    }
+}
+
 uint64_t reflexive_deadline_ms(const struct reflexive *r)
 {
     uint64_t at = UINT64_MAX;
@@ -115,6 +142,7 @@ bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
             !b->follows)
             follow(r, &(struct binding){.sock = sock, .server = b->server}, &m.other,
                    sockets, now_ms);
+        ask_again(r, b, now_ms);
         return true;
     }
     return false;

@@ -33,6 +33,7 @@ struct binding {
 
 struct reflexive {
     bool maps; /* asks also the servers that an answer names, which shows the mapping */
+    bool asked_again; /* what answered before the NAT may have forgotten everything */
     struct binding bindings[REFLEXIVE_MAX];
     unsigned count;
 };

@@ -38,6 +38,7 @@ enum {
     SOCKETS_MAX = PUNCH_MAX_SOCKETS,
     ADOPTED_FIRST = REFLEXIVE_SAMPLE + 1,
     PATHS_MAX = 8,
+    IDLE_MS = 1000, /* a path that is silent so long makes way for another */
     PLAIN_FIRST_MS = 200,
     SAMPLE_TRIES = 3, /* then it counts for nothing */
     BINDINGS_FRESH_MS = 3000,
@@ -79,6 +80,7 @@ struct udp_path {
     struct path base; /* first */
     struct udp_punch *owner;
     unsigned sock;
+    uint64_t heard_ms; /* or made */
 };
 
 struct udp_punch {
@@ -152,24 +154,40 @@ static void retire(struct udp_punch *u, int i)
     free(p);
 }
 
-static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
-                                  const struct addr *remote)
+/* A free place, or that of who was silent longest; -1: none for `idle_ms`. The one in
+ * use stays. */
+static int find_slot(struct udp_punch *u, uint64_t idle_ms)
 {
     int slot = -1;
-    for (int i = 0; i < PATHS_MAX && slot < 0; i++)
-        if (u->paths[i] == NULL)
+    for (int i = 0; i < PATHS_MAX; i++) {
+        const struct udp_path *p = u->paths[i];
+        if (p == NULL)
+            return i;
+        if (&p->base != u->used && (slot < 0 || p->heard_ms < u->paths[slot]->heard_ms))
             slot = i;
-    for (int i = 0; i < PATHS_MAX && slot < 0; i++) {
-        if (&u->paths[i]->base != u->used) {
-            retire(u, i);
-            slot = i;
-        }
     }
+    return slot >= 0 && now_ms(u) >= u->paths[slot]->heard_ms + idle_ms ? slot : -1;
+}
+
+/*
+ * In place of one that is idle, where all places are taken. (If one that lives made
+ * way, its next packet would take the place of another, and so on without end, each
+ * with a census of the session's.)
+ */
+static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
+                                  const struct addr *remote, uint64_t idle_ms)
+{
+    int slot = find_slot(u, idle_ms);
+    if (slot < 0)
+        return NULL;
+    if (u->paths[slot] != NULL)
+        retire(u, slot);
     struct udp_path *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return NULL;
     p->owner = u;
     p->sock = sock;
+    p->heard_ms = now_ms(u);
     p->base = (struct path){.ops = &udp_path_ops,
                             .kind = PATH_UDP_PUNCH,
                             .id = approach_next_path_id(u->approach),
@@ -327,6 +345,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     struct udp_path *p = find_path(u, sock, from);
     u->busy = true;
     if (p != NULL && path_is_session_packet(buf[0])) { /* the hot path */
+        p->heard_ms = loop_now_ms(approach_config_of(u->approach)->net->loop);
         path_deliver(&p->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         on_stun(u, sock, from, buf, first);
@@ -343,7 +362,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
             pump(u);
         } else if (path_is_session_packet(buf[0]) &&
                    punch_known_remote(u->punch, sock, from)) {
-            (void)make_path(u, sock, from);
+            (void)make_path(u, sock, from, IDLE_MS);
             p = find_path(u, sock, from); /* who was told of it may have ended us */
             if (p != NULL)
                 path_deliver(&p->base, buf, len, segment_len);
@@ -705,7 +724,7 @@ static void report(struct udp_punch *u)
     if (best != NULL) {
         struct udp_path *p = find_path(u, best->sock, &best->remote);
         if (p == NULL)
-            p = make_path(u, best->sock, &best->remote);
+            p = make_path(u, best->sock, &best->remote, 0);
         if (p == NULL)
             return;
         if (u->stage != TOLD || p->base.rtt_us != best->rtt_us) {

@@ -15,7 +15,9 @@ struct model {
     enum nat_mapping mapping;
     enum nat_filtering filtering;
     bool preserve, blocked, second_address, second_port, hairpin;
-    unsigned drop; /* so many answers are lost */
+    unsigned drop;       /* so many answers are lost */
+    unsigned forgets_at; /* with that request for a mapping, whose answer is lost */
+    unsigned mapped_count, forgotten;
     struct addr local[2], primary, other;
     struct addr sent_to[2][MAX_SENT_TO];
     unsigned sent_count[2], requests;
@@ -37,6 +39,8 @@ map(const struct model *m, int s, const struct addr *to)
     uint16_t port = a.port;
     a = A("198.51.100.9:1");
     a.port = m->preserve ? port : (uint16_t)(port + 1000);
+    if (s == NATCHECK_MAPPING) /* what it does to the other is not looked at here */
+        a.port = (uint16_t)(a.port + m->forgotten * 100);
     if (m->mapping >= NAT_MAPPING_ADDRESS_DEPENDENT)
         a.port = (uint16_t)(a.port + to->ip[3] * 8);
     if (m->mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT)
@@ -80,6 +84,10 @@ static void serve(struct model *m, struct natcheck *n, const struct natcheck_req
         m->drop--;
         return;
     }
+    if (q->sock == NATCHECK_MAPPING && ++m->mapped_count == m->forgets_at) {
+        m->forgotten++;
+        return;
+    }
     struct addr mapped = map(m, q->sock, &q->to);
     bool told = m->second_address || m->second_port;
     assert_false(natcheck_on_response(n, !q->sock, q->txid, &mapped, NULL, now));
@@ -116,6 +124,24 @@ static const struct natcheck_result *run(struct model *m, struct natcheck *n)
     assert_true(strlen(natcheck_words(natcheck_result(n), words)) > 10);
     assert_true(strlen(words) < NATCHECK_WORDS_LEN - 1);
     return natcheck_result(n);
+}
+
+/* A router that begins anew in the midst of it is no symmetric NAT. */
+static void test_forgetful(void **state)
+{
+    (void)state;
+    for (int map_kind = NAT_MAPPING_ENDPOINT_INDEPENDENT;
+         map_kind <= NAT_MAPPING_ADDRESS_PORT_DEPENDENT; map_kind++)
+        for (unsigned at = 1; at <= 4; at++) {
+            struct model m = {.mapping = (enum nat_mapping)map_kind,
+                              .filtering = NAT_FILTERING_ENDPOINT_INDEPENDENT,
+                              .second_address = true,
+                              .second_port = true,
+                              .forgets_at = at};
+            struct natcheck n;
+            const struct natcheck_result *r = run(&m, &n);
+            assert_int_equal(r->mapping, map_kind);
+        }
 }
 
 static void test_all_behaviours(void **state)
@@ -211,9 +237,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_behaviours), cmocka_unit_test(test_second_port_only),
-        cmocka_unit_test(test_plain_server),   cmocka_unit_test(test_blocked),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_all_behaviours),   cmocka_unit_test(test_forgetful),
+        cmocka_unit_test(test_second_port_only), cmocka_unit_test(test_plain_server),
+        cmocka_unit_test(test_blocked),          cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -298,6 +298,52 @@ static void test_meagre_is_left(void **state)
     assert_int_equal(paths_current(&p), 3);
 }
 
+/*
+ * Paths that answer nothing come one after the other, so that the census never ends:
+ * the one in use, which has answered, is no silent one; and when it falls silent in the
+ * midst of that, it is given up like any other.
+ */
+static void test_a_census_without_end(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    struct path_probe reply;
+    unsigned silences = 0, dead = 0;
+    uint32_t last = 3;
+    uint64_t now_us = 10 * S, cut_us = now_us + 90 * S, silent_us = 0, dead_us = 0;
+    (void)state;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, false, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, true, now_us), 0);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_set_streams(&p, 1);
+    paths_force(&p, 1, now_us);
+    paths_on_sent(&p, false, now_us); /* which nobody acknowledges */
+    assert_int_equal(paths_add(&p, last, false, now_us), 0);
+    for (; dead_us == 0 && now_us < cut_us + 60 * S; now_us += 10 * MS) {
+        while (paths_next(&p, now_us, &a)) {
+            reply = a.probe;
+            reply.flags = PROBE_RESPONSE;
+            if (a.type == PATHS_SEND && a.id == 2 && now_us < cut_us)
+                (void)paths_on_response(&p, 2, &reply, now_us);
+            silences += a.type == PATHS_SILENT && now_us < cut_us;
+            if (a.type != PATHS_DEAD)
+                continue;
+            dead_us = a.id == 2 ? now_us : 0;
+            dead++;
+            paths_remove(&p, a.id, now_us);
+            assert_int_equal(paths_add(&p, ++last, false, now_us), 0);
+        }
+        uint64_t since_us = paths_silent_since_us(&p);
+        if (since_us != 0 && now_us < cut_us && now_us - since_us > silent_us)
+            silent_us = now_us - since_us;
+    }
+    assert_true(dead > 5);
+    assert_int_equal(silences, 0);
+    assert_in_range(silent_us, 0, 4 * S);
+    assert_in_range(dead_us, cut_us, cut_us + 20 * S);
+}
+
 /* A stream on which packets arrive is slow: it is kept, and no silence is told. */
 static void test_slow_stream(void **state)
 {
@@ -835,6 +881,7 @@ int main(void)
         cmocka_unit_test(test_meagre),
         cmocka_unit_test(test_meagre_is_left),
         cmocka_unit_test(test_slow_stream),
+        cmocka_unit_test(test_a_census_without_end),
         cmocka_unit_test(test_a_proven_stream_is_asked_by_little),
         cmocka_unit_test(test_doubt_on_a_full_line),
         cmocka_unit_test(test_patience_where_answers_are_late),
