@@ -661,7 +661,8 @@ static void handle_ping(struct conn *c, Control *m)
     answer.body.pong.nonce = m->body.ping.nonce;
     channel_remote(c->channel, &seen);
     answer.body.pong.proof.size = VOUCH_MARK_LEN;
-    broker_proof(answer.body.pong.proof.bytes, c->shard->hub->secret, &seen);
+    broker_proof(answer.body.pong.proof.bytes, c->shard->hub->secret, &seen,
+                 c->node.key);
     if (conn_send(c, &answer) != 0) /* one that does not read gets no answer */
         c->shard->stats.dropped++;
 }
@@ -726,7 +727,7 @@ static void welcome(struct conn *c)
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
     w->seen_port = seen.port;
     w->proof.size = VOUCH_MARK_LEN;
-    broker_proof(w->proof.bytes, c->shard->hub->secret, &seen);
+    broker_proof(w->proof.bytes, c->shard->hub->secret, &seen, c->node.key);
     size_t publics = p->public_count;
     for (size_t i = 0; i < publics; i++)
         add_stun(w, &p->publics[i]);

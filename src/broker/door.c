@@ -264,8 +264,8 @@ static int take_stun(struct visitor *v)
         return POSTERN_ERR_PROTO;
     }
     if (!d->config.unlimited && /* a connection's source is not forged */
-        !addr_limits_stun(d->config.limits, &v->guest.place, true,
-                          loop_now_ms(d->config.loop)))
+        !addr_limits_stun_proven(d->config.limits, &v->guest.place, 0,
+                                 loop_now_ms(d->config.loop)))
         return POSTERN_ERR_LIMIT;
     if (sock_read(v->fd, buf, len) != (ssize_t)len)
         return POSTERN_ERR_CLOSED;

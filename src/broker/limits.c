@@ -175,12 +175,54 @@ bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
     return take(l, p, at, LIMIT_RATE_BADGES_ADDRESS, now_ms);
 }
 
-bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p, bool proven,
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
                       uint64_t now_ms)
 {
-    struct bucket *first = proven ? &l->slots[0].stun_proven : &l->slots[0].stun;
-    size_t at = (size_t)((char *)first - (char *)&l->slots[0]);
+    size_t at = (size_t)((char *)&l->slots[0].stun - (char *)&l->slots[0]);
     return take(l, p, at, LIMIT_RATE_STUN, now_ms);
+}
+
+/* One of those who share: a device of an address, an address of a block, and so on. */
+struct sharer {
+    struct bucket *left, *pool; /* its own slow count; what they share */
+    struct bucket_rate slow, wide;
+};
+
+static struct sharer sharer_at(struct addr_limits *l, const struct addr_place *p,
+                               unsigned level, uint32_t device)
+{
+    struct bucket_rate rate = LIMIT_RATE_STUN;
+    unsigned own = level > 0 ? 2 * (level - 1) : 0; /* what its own share is more */
+    return (struct sharer){
+        .left = level > 0
+                    ? &l->slots[p->slot[level - 1]].stun_left
+                    : &l->stun_devices[(device ^ p->slot[0]) % ADDR_LIMITS_DEVICES],
+        .pool = &l->slots[p->slot[level]].stun_proven,
+        .slow = {1u << own, rate.burst << own},
+        .wide = {rate.per_s << 2 * level, (rate.burst + LIMIT_STUN_SPARED)
+                                              << 2 * level},
+    };
+}
+
+bool addr_limits_stun_proven(struct addr_limits *l, const struct addr_place *p,
+                             uint32_t device, uint64_t now_ms)
+{
+    uint64_t slow_ms = now_ms * 1000 / LIMIT_STUN_FORGET_MS;
+    for (unsigned i = 0; i < p->levels; i++) {
+        struct sharer s = sharer_at(l, p, i, device);
+        (void)bucket_take(s.left, s.slow, slow_ms, 0);
+        (void)bucket_take(s.pool, s.wide, now_ms, 0);
+        uint32_t used = s.slow.burst - s.left->level;
+        uint32_t spared = LIMIT_STUN_SPARED << 2 * i;
+        if (s.pool->level < 1 + spared * used / s.slow.burst)
+            return false;
+    }
+    for (unsigned i = 0; i < p->levels; i++) {
+        struct sharer s = sharer_at(l, p, i, device);
+        (void)bucket_take(s.left, s.slow, slow_ms, 1); /* at 0 it has used all */
+        (void)bucket_take(s.pool, s.wide, now_ms, 1);
+    }
+    return true;
 }
 
 bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,

@@ -105,6 +105,15 @@ struct bucket_rate {
 #define LIMIT_RATE_BADGES_ADDRESS ((struct bucket_rate){50, 300})
 #define LIMIT_RATE_STUN                                                                \
     ((struct bucket_rate){20, 60}) /* per address; the proven apart */
+/*
+ * Of what an address or block may have proven, beside the burst above, so much is left
+ * to those who have used little of late: who has used a whole burst leaves all of it,
+ * who has used none leaves none. What was used is forgotten at one in 8 s, which for a
+ * block's 256 addresses together is less than half of what it may have: they cannot
+ * all seem to have used nothing.
+ */
+#define LIMIT_STUN_SPARED 20
+#define LIMIT_STUN_FORGET_MS 8000
 #define LIMIT_RATE_INTRODUCE_ADDRESS                                                   \
     ((struct bucket_rate){100, 400}) /* per address                                    \
                                       */
@@ -165,17 +174,20 @@ enum said { SAID_CONTROL, SAID_LITTLE, SAID_BULK };
  * the hash is keyed, so nobody can arrange that.
  */
 #define ADDR_LIMITS_SLOTS 65536
+#define ADDR_LIMITS_DEVICES 16384
 #define ADDR_LIMITS_SECRET_LEN 16
 
 struct addr_limits {
     uint8_t secret[ADDR_LIMITS_SECRET_LEN];
     struct {
         struct bucket connect, badges, stun, stun_proven, introduce;
+        struct bucket stun_left; /* of LIMIT_RATE_STUN's burst, by slow count */
         uint32_t connections;
         uint32_t visitors;  /* that have not shown what they want */
         uint32_t waiting;   /* of these, in the line */
         uint64_t spared_ms; /* somebody of the line was let in last; 0: never */
     } slots[ADDR_LIMITS_SLOTS];
+    struct bucket stun_devices[ADDR_LIMITS_DEVICES]; /* as stun_left, of one device */
 };
 
 /* The counters of one address and of the blocks around it. */
@@ -208,15 +220,19 @@ bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p
 uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p);
 /*
  * One more new TLS connection, one with a badge, STUN answer, introduction. STUN
- * answers to who has `proven` that his source is his own count apart: others' forged
- * ones take nothing from him.
+ * answers to who has proven that his source is his own count apart: others' forged
+ * ones take nothing from him. Nor do those who ask most: what an address may have is
+ * shared by how little each `device` (of its proof, core/vouch_mark.h; 0: none) has
+ * used, that of a block by how little each address has.
  */
 bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
                          uint64_t now_ms);
 bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
                        uint64_t now_ms);
-bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p, bool proven,
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
                       uint64_t now_ms);
+bool addr_limits_stun_proven(struct addr_limits *l, const struct addr_place *p,
+                             uint32_t device, uint64_t now_ms);
 bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,
                            uint64_t now_ms);
 

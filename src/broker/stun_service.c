@@ -85,12 +85,14 @@ static void site_of(const struct stun_socket *s, const struct addr *local,
 static bool may_answer(struct stun_service *v, const struct packet *p)
 {
     struct stun_message m;
+    uint32_t device;
     if (v->limits == NULL)
         return true;
-    bool proven = stun_parse(&m, p->data, p->len) == 0 && m.has_mark &&
-                  broker_proves(m.mark, v->secret, &p->source);
     struct addr_place place = addr_limits_place(v->limits, &p->source);
-    return addr_limits_stun(v->limits, &place, proven, loop_now_ms(v->loop));
+    if (stun_parse(&m, p->data, p->len) == 0 && m.has_mark &&
+        broker_proves(m.mark, v->secret, &p->source, &device))
+        return addr_limits_stun_proven(v->limits, &place, device, loop_now_ms(v->loop));
+    return addr_limits_stun(v->limits, &place, loop_now_ms(v->loop));
 }
 
 static void serve(struct stun_socket *s, const struct packet *p)

@@ -17,15 +17,15 @@ void broker_mark(uint8_t mark[static VOUCH_MARK_LEN], const uint8_t *secret,
 }
 
 void broker_proof(uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
-                  const struct addr *a)
+                  const struct addr *a, const uint8_t key[static KEY_LEN])
 {
-    vouch_proof(proof, secret, a, now_s());
+    vouch_proof(proof, secret, a, key, now_s());
 }
 
 bool broker_proves(const uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
-                   const struct addr *a)
+                   const struct addr *a, uint32_t *device)
 {
-    return vouch_proves(proof, secret, a, now_s());
+    return vouch_proves(proof, secret, a, now_s(), device);
 }
 
 static void put(Vouch *v, const struct addr *a)

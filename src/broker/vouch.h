@@ -14,9 +14,9 @@ void broker_mark(uint8_t mark[static VOUCH_MARK_LEN], const uint8_t *secret,
                  const struct addr *a);
 /* A proof for the device whose connection comes from `a`; and whether one is true. */
 void broker_proof(uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
-                  const struct addr *a);
+                  const struct addr *a, const uint8_t key[static KEY_LEN]);
 bool broker_proves(const uint8_t proof[static VOUCH_MARK_LEN], const uint8_t *secret,
-                   const struct addr *a);
+                   const struct addr *a, uint32_t *device);
 /*
  * Replaces the list that the device at `seen` sent by what is true of it. `max` is the
  * room in `list`.

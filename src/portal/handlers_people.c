@@ -3,6 +3,7 @@
  * log out. Pages are made in page_*.c; what an owner may do is in handlers_owner.c.
  */
 #include "portal/handlers.h"
+#include "portal/portal_config.h"
 
 #include <microhttpd.h>
 #include <stdio.h>
@@ -185,14 +186,14 @@ struct texts { /* that a view borrows */
     char url[400];
     char address[300];
     char port_note[120];
+    char plain[400];
+    char name_note[600];
 };
 
-/* Does it speak TLS itself, as far as its port and name tell? */
-static bool has_name(const struct rooms *rs, const struct portal_service *s)
+/* Is there TLS, its host's or its own, as far as its port and name tell? */
+static bool has_tls(const struct portal_service *s)
 {
-    return names_are_given(rs->names) && !s->udp &&
-           (s->tls || s->open || s->port % 1000 == 443 ||
-            strncmp(s->name, "https", 5) == 0);
+    return s->tls || s->port % 1000 == 443 || strncmp(s->name, "https", 5) == 0;
 }
 
 static void fill_state(const struct portal_host *h, const struct portal_account *a,
@@ -211,7 +212,8 @@ static void fill_state(const struct portal_host *h, const struct portal_account 
 }
 
 /* Its address, and why that is another port than the service's. */
-static void fill_port(const struct rooms *rs, const struct route_grant *g,
+static void fill_port(const struct rooms *rs, const struct portal_host *h,
+                      const struct portal_service *s, const struct route_grant *g,
                       struct service_view *v, struct texts *t)
 {
     bool v6 = strchr(rs->place.name, ':') != NULL;
@@ -220,6 +222,12 @@ static void fill_port(const struct rooms *rs, const struct route_grant *g,
     v->address = t->address;
     v->connections = g->entries;
     v->tls = g->by_name;
+    /* Strict-Transport-Security (web.c) is of the broker's name, at every port. */
+    if (rs->config->certificate != NULL && names_are_given(rs->names)) {
+        (void)snprintf(t->plain, sizeof(t->plain), "%s--%s.%s:%u", s->label, h->label,
+                       rs->place.domain, g->port);
+        v->plain = t->plain;
+    }
     if (g->port == v->port)
         return;
     if (door_is_held(rs->doors, &g->client, v->port, g->udp))
@@ -278,10 +286,17 @@ static void fill_service(struct request *r, const struct login *l,
                                .port = s->port,
                                .udp = s->udp};
     fill_state(h, login_account(l, h), number, v);
-    if (has_name(rs, s))
+    if (names_are_given(rs->names) && !s->udp && has_tls(s)) {
         fill_name(rs, l, h, number, g, v, t);
+    } else if (names_are_given(rs->names) && !s->udp && s->open) {
+        (void)snprintf(t->name_note, sizeof(t->name_note),
+                       "It is public as https://%s--%s.%s/ if it speaks TLS itself, of "
+                       "which nothing is known here; else by its port alone.",
+                       s->label, h->label, rs->place.domain);
+        v->name_note = t->name_note;
+    }
     if (g != NULL)
-        fill_port(rs, g, v, t);
+        fill_port(rs, h, s, g, v, t);
 }
 
 static void show_home(struct request *r)
@@ -465,6 +480,7 @@ struct page {
 static const struct page pages[] = {
     {"", false, true, get_home},          {"login", false, false, get_login},
     {"join", false, false, get_join},     {"login", true, false, post_login},
+    {"i", false, false, get_join}, /* an invite's link, opened in a browser */
     {"logout", true, false, post_logout}, {"open", true, true, post_open},
     {"close", true, true, post_close},
 };

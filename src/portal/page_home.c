@@ -35,6 +35,11 @@ static void append(char out[static HINT_LEN], const char *text, size_t len)
     (void)snprintf(out + used, HINT_LEN - used, "%.*s", (int)len, text);
 }
 
+static bool is_plain_web(const char *url)
+{
+    return strncmp(url, "http://", 7) == 0;
+}
+
 static const struct hint *hint_of(const struct service_view *s)
 {
     for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
@@ -51,11 +56,12 @@ static const struct hint *hint_of(const struct service_view *s)
 /* Writes what to type for the open service, "ssh -p 22 USER@broker"; "" if unknown. */
 static void write_hint(char out[static HINT_LEN], const struct service_view *s)
 {
-    const char *host = s->address, *colon = strrchr(host, ':');
+    const char *host = s->address, *colon = host != NULL ? strrchr(host, ':') : NULL;
     const struct hint *hint = hint_of(s);
     out[0] = '\0';
-    if (colon == NULL || hint == NULL)
+    if (colon == NULL || hint == NULL || s->tls) /* its link says more */
         return;
+    bool plain = s->plain != NULL && is_plain_web(hint->text);
     size_t host_len = (size_t)(colon - host);
     if (host_len > 2 && host[0] == '[') { /* brackets belong to address and port only */
         host++;
@@ -68,7 +74,8 @@ static void write_hint(char out[static HINT_LEN], const struct service_view *s)
         }
         c++;
         if (*c == 'A')
-            append(out, s->address, strlen(s->address));
+            append(out, plain ? s->plain : s->address,
+                   strlen(plain ? s->plain : s->address));
         else if (*c == 'H')
             append(out, host, host_len);
         else
@@ -115,12 +122,15 @@ static void button(struct html *h, const struct home_view *v,
                    const struct service_view *s)
 {
     const char *kind = s->up ? "primary" : "";
+    char hint[HINT_LEN];
+    write_hint(hint, s);
+    const char *url = is_web_url(s->url) ? s->url : is_plain_web(hint) ? hint : NULL;
     html_add(h, "<div class=\"act\">");
-    if (is_web_url(s->url))
+    if (url != NULL)
         html_add(h,
                  "<a class=\"button %s\" href=\"%s\">Open<span class=\"vh\"> %s on "
                  "%s</span></a>",
-                 kind, s->url, s->name, s->host);
+                 kind, url, s->name, s->host);
     if (s->address != NULL) {
         service_form(h, v, s, "/close");
         html_add(h,
@@ -143,7 +153,7 @@ static void ways(struct html *h, const struct service_view *s, const char *hint)
              s->udp ? "UDP" : "TCP", colon != NULL ? colon + 1 : "of that number");
     html_add(h,
              is_web_url(s->url) ? "; Open needs no port but 443.%s</p>\n" : ".%s</p>\n",
-             strncmp(hint, "http://", 7) == 0
+             is_plain_web(hint)
                  ? " What http:// carries can be read on its way to the broker."
                  : "");
 }
@@ -152,9 +162,7 @@ static void ways(struct html *h, const struct service_view *s, const char *hint)
 static void opened(struct html *h, const struct service_view *s)
 {
     char hint[HINT_LEN];
-    hint[0] = '\0';
-    if (!s->tls) /* else its link says more than an address can */
-        write_hint(hint, s);
+    write_hint(hint, s);
     html_add(h, "<dl class=\"opened\"><div><dt>Address</dt><dd>");
     layout_copy(h, s->address, "the address");
     html_add(h, "</dd></div>");

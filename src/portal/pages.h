@@ -61,6 +61,8 @@ struct service_view {
     const char *name_note; /* why its name alone does not lead there; or NULL */
     const char *address; /* BROKER:PORT when it is open for this address now; or NULL */
     const char *port_note; /* why that is not the service's own port; or NULL */
+    const char *plain; /* HOST:PORT for what is no TLS there, where browsers would not
+                          go to `address` without; or NULL */
     bool tls; /* at that port the host speaks TLS by the service's name, as at `url` */
     uint32_t connections; /* under way through it */
 };

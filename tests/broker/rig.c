@@ -190,6 +190,12 @@ static bool is_settled(void *ctx)
 
 struct device *rig_connect(struct rig *r, const struct device *same)
 {
+    return rig_connect_from(r, same, "127.0.0.1");
+}
+
+struct device *rig_connect_from(struct rig *r, const struct device *same,
+                                const char *source)
+{
     assert_true(r->device_count < RIG_DEVICES);
     struct device *d = calloc(1, sizeof(*d));
     assert_non_null(d);
@@ -204,7 +210,7 @@ struct device *rig_connect(struct rig *r, const struct device *same)
     }
     struct channel_config c = {
         .loop = r->loop, .own = &d->key, .events = &rig_events, .ctx = d};
-    int fd = dial(r, "127.0.0.1");
+    int fd = dial(r, source);
     d->fd = fd;
     int flags = fcntl(fd, F_GETFL);
     assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);

@@ -66,6 +66,9 @@ extern const struct channel_events rig_events;
 
 /* A fresh key (or the key of `same`), connected and past the TLS handshake. */
 struct device *rig_connect(struct rig *r, const struct device *same);
+/* The same from another address of this machine. */
+struct device *rig_connect_from(struct rig *r, const struct device *same,
+                                const char *source);
 void device_close(struct device *d);
 /* Resets its connection, as its machine does where it is killed with something unread.
  */

@@ -12,6 +12,8 @@
 
 #include "broker/limits.h"
 #include "core/stun.h"
+#include "core/vouch_mark.h"
+#include "io/clock.h"
 #include "io/sock.h"
 #include "io/sockaddr.h"
 
@@ -246,10 +248,166 @@ static void test_proven_are_answered_all_the_same(void **state)
     close(fd);
 }
 
+/* A device with a proof of its own, and a socket at the same address. */
+struct asker {
+    uint8_t proof[VOUCH_MARK_LEN];
+    int fd;
+    uint32_t got;
+};
+
+static void asker_open(struct asker *a, const char *ip)
+{
+    struct device *d = rig_connect_from(&rig, NULL, ip);
+    device_hello(d, false, false);
+    Control welcome = device_expect(d, Control_welcome_tag);
+    memcpy(a->proof, welcome.body.welcome.proof.bytes, VOUCH_MARK_LEN);
+    a->fd = udp(ip);
+    a->got = 0;
+}
+
+static void asker_ask(const struct asker *a, uint8_t txid[static STUN_TXID_LEN])
+{
+    uint8_t req[64];
+    randombytes_buf(txid, STUN_TXID_LEN);
+    int n = stun_build_marked_request(req, sizeof(req), txid, a->proof);
+    assert_true(n > 0);
+    send_bytes(a->fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+}
+
+static void asker_count(struct asker *a)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    while (recv(a->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+        a->got++;
+}
+
+/* Each of them asks `times` times. */
+static void flood(struct asker *a, size_t count, uint32_t times)
+{
+    uint8_t txid[STUN_TXID_LEN];
+    for (uint32_t i = 0; i < times; i++)
+        for (size_t j = 0; j < count; j++)
+            asker_ask(&a[j], txid);
+    for (size_t j = 0; j < count; j++)
+        asker_count(&a[j]);
+}
+
+/* Asks as devices do: again when nothing comes, as a busy machine's socket overflows.
+ */
+static bool asker_is_answered(const struct asker *a)
+{
+    uint8_t txid[STUN_TXID_LEN];
+    struct stun_message m;
+    struct addr from;
+    for (int tries = 0; tries < 3; tries++) {
+        asker_ask(a, txid);
+        while (receive(a->fd, &m, &from))
+            if (stun_is_response_to(&m, txid))
+                return true;
+    }
+    return false;
+}
+
+/* How many of `times` questions are answered while those others flood. */
+static uint32_t answered(const struct asker *a, uint32_t times, struct asker *others,
+                         size_t count)
+{
+    uint32_t got = 0;
+    for (uint32_t i = 0; i < times; i++) {
+        flood(others, count, 10);
+        got += asker_is_answered(a);
+    }
+    return got;
+}
+
+static uint64_t now_ms(void)
+{
+    return clock_ns() / 1000000;
+}
+
+/* Others of the block flood, each with a proof of its own address. */
+static void test_a_block_is_shared_by_how_little_each_has_used(void **state)
+{
+    struct asker bad[5], good;
+    char ip[ADDR_TEXT_LEN];
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 1, .open = true});
+    for (unsigned i = 0; i < 5; i++) {
+        (void)snprintf(ip, sizeof(ip), "127.0.0.%u", 10 + i);
+        asker_open(&bad[i], ip);
+    }
+    asker_open(&good, "127.0.0.20");
+    uint64_t began = now_ms();
+    for (int i = 0; i < 8; i++)
+        flood(bad, 5, 25);
+    assert_int_equal(answered(&good, 20, bad, 5), 20);
+    (void)receive(bad[0].fd, &(struct stun_message){0}, &(struct addr){0});
+    uint64_t took = now_ms() - began, all = 20;
+    for (unsigned i = 0; i < 5; i++) {
+        asker_count(&bad[i]);
+        all += bad[i].got;
+        close(bad[i].fd);
+    }
+    print_message("%llu answers to a /24 in %llu ms\n", (unsigned long long)all,
+                  (unsigned long long)took);
+    struct bucket_rate rate = LIMIT_RATE_STUN;
+    assert_true(all <= 4 * (rate.burst + LIMIT_STUN_SPARED + rate.per_s * took / 1000));
+    close(good.fd);
+}
+
+/* How much more than it was sent the broker sends, headers of IPv4 and UDP included. */
+static void test_reflects_little(void **state)
+{
+    enum { HEADERS = 28, PERCENT_MAX = 175 };
+    static const size_t paddings[] = {0, 1, 60, 200, 1400};
+    char alternate[ADDR_TEXT_LEN];
+    size_t most = 0;
+    (void)state;
+    (void)snprintf(alternate, sizeof(alternate), "127.0.0.2:%u", rig_port(0) + 1);
+    rig_open(&rig, &(struct broker_config){
+                       .threads = 1, .open = true, .stun_alternate = alternate});
+    int fd = udp("127.0.0.1");
+    for (unsigned i = 0; i < 4 * sizeof(paddings) / sizeof(paddings[0]); i++) {
+        uint8_t req[STUN_MESSAGE_MAX], answer[STUN_MESSAGE_MAX];
+        struct stun_message m = {.type = STUN_BINDING_REQUEST,
+                                 .fingerprint = i % 2 != 0,
+                                 .has_mark = i % 4 >= 2,
+                                 .padding_len = (uint16_t)paddings[i / 4]};
+        int n = stun_build(req, sizeof(req), &m);
+        assert_true(n > 0);
+        send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+        ssize_t got = recv(fd, answer, sizeof(answer), 0);
+        assert_true(got > 0);
+        size_t percent = 100 * ((size_t)got + HEADERS) / ((size_t)n + HEADERS);
+        most = percent > most ? percent : most;
+    }
+    print_message("answers have up to %zu %% of their requests\n", most);
+    assert_in_range(most, 100, PERCENT_MAX);
+    close(fd);
+}
+
+/* So does another device behind the same NAT. */
+static void test_an_address_is_shared_by_its_devices(void **state)
+{
+    struct asker bad, good;
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 1, .open = true});
+    asker_open(&bad, "127.0.0.1");
+    asker_open(&good, "127.0.0.1");
+    flood(&bad, 1, 200);
+    assert_int_equal(answered(&good, 10, &bad, 1), 10);
+    close(bad.fd);
+    close(good.fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_proven_are_answered_all_the_same, teardown),
+        cmocka_unit_test_teardown(test_a_block_is_shared_by_how_little_each_has_used,
+                                  teardown),
+        cmocka_unit_test_teardown(test_reflects_little, teardown),
+        cmocka_unit_test_teardown(test_an_address_is_shared_by_its_devices, teardown),
         cmocka_unit_test_teardown(test_specific, teardown),
         cmocka_unit_test_teardown(test_second_address, teardown),
         cmocka_unit_test_teardown(test_wildcard, teardown),

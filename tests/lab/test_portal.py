@@ -145,6 +145,9 @@ def test_who_was_invited_is_told_what_to_do(site):
     page = guest.get("/join")
     assert page.status == 200 and f"7-crossover-clockwork@{site.address}" in page.text, page.text
     assert "postern join" in page.text and "<input" not in page.text
+    opened = guest.get("/i/" + "a" * 170)   # an invite's link in its https form
+    assert opened.status == 200 and opened.text == page.text
+    assert "aaaaaaaa" not in opened.text + site.gate.broker_proc.stderr
 
 
 def test_the_title_of_a_service(site):

@@ -75,6 +75,19 @@ test("on the smallest phone, and with text twice as large, nothing scrolls sidew
   }
 });
 
+test("an invite's link that was opened stands in the command, and leaves the browser never", async () => {
+  await visit("home-typical#i/abc234", {}, async (page) => {
+    await page.waitForURL(/\/join#i\/abc234$/);
+    const port = new URL(page.url()).port;
+    await page.getByText(`postern join 'postern://127.0.0.1:${port}/i/abc234'`).waitFor();
+    assert.equal(await page.getByRole("heading", { name: "(like this one)" }).count(), 1);
+    await shoot(page, path.join(out, "join-opened.png"));
+  });
+  await visit("join#i/%27%3Cb%3E", {}, async (page) => {
+    await page.getByText("postern join 'LINK'", { exact: true }).waitFor();
+  });
+});
+
 test("the tables stay tables for screen readers when they look like cards", () =>
   visit("owner-typical", { viewport: PHONE }, async (page) => {
     const devices = page.getByRole("table", { name: "Devices that may enter" });

@@ -214,6 +214,30 @@ static void test_service_button(void **state)
     html_fini(&page);
 }
 
+/* A web service without TLS is opened by its port, and by no address that browsers
+ * take for TLS. */
+static void test_plain_web_is_opened_by_its_port(void **state)
+{
+    (void)state;
+    struct html page = {0};
+    struct service_view s = {
+        .host = "home", .host_key = "k", .name = "web", .port = 8080, .up = true};
+    draw_service(&page, &s);
+    assert_null(strstr(page.text, ">Open<span"));
+    s.address = "meet.example:18080";
+    draw_service(&page, &s);
+    assert_says(&page, "href=\"http://meet.example:18080/\">Open<span");
+    s.plain = "web--home.meet.example:18080";
+    draw_service(&page, &s);
+    assert_says(&page, "href=\"http://web--home.meet.example:18080/\">Open<span");
+    s.port = 22; /* of which no browser knows what it is */
+    s.name = "ssh";
+    draw_service(&page, &s);
+    assert_null(strstr(page.text, ">Open<span"));
+    assert_says(&page, "ssh -p 18080 USER@meet.example");
+    html_fini(&page);
+}
+
 /* What to type is made from the address under which the port is open. */
 static void test_hints(void **state)
 {
@@ -441,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_builder),
         cmocka_unit_test(test_service_button),
         cmocka_unit_test(test_hints),
+        cmocka_unit_test(test_plain_web_is_opened_by_its_port),
         cmocka_unit_test(test_hosts_are_grouped),
         cmocka_unit_test(test_login_steps),
         cmocka_unit_test(test_numbers),

@@ -111,15 +111,73 @@ static void test_proven_stun_counts_apart(void **state)
     struct addr_place p = addr_limits_place(l, &owner);
     for (int i = 0; i < 2000; i++) { /* its own, and all over its /24 */
         struct addr_place q = addr_limits_place(l, &near);
-        (void)addr_limits_stun(l, &p, false, 1000);
-        (void)addr_limits_stun(l, &q, false, 1000);
+        (void)addr_limits_stun(l, &p, 1000);
+        (void)addr_limits_stun(l, &q, 1000);
         near.ip[3]++;
     }
-    assert_false(addr_limits_stun(l, &p, false, 1000));
+    assert_false(addr_limits_stun(l, &p, 1000));
     for (uint32_t i = 0; i < LIMIT_RATE_STUN.burst; i++)
-        assert_true(addr_limits_stun(l, &p, true, 1000));
-    assert_false(addr_limits_stun(l, &p, true, 1000)); /* bounded all the same */
-    assert_true(addr_limits_stun(l, &p, false, 2000));
+        assert_true(addr_limits_stun_proven(l, &p, 7, 1000));
+    assert_false(addr_limits_stun_proven(l, &p, 7, 1000)); /* bounded all the same */
+    assert_true(addr_limits_stun(l, &p, 2000));
+    free(l);
+}
+
+/* Whether who asks each `each_ms` is answered while `floods` others of the block flood
+ * for a minute, and that these get no more than `most`. */
+static void flood_block(const char *first, unsigned at, uint32_t floods,
+                        uint64_t each_ms, uint32_t most)
+{
+    struct addr_limits *l = calloc(1, sizeof(*l));
+    uint32_t got = 0, one = 0;
+    struct addr a;
+    assert_non_null(l);
+    assert_int_equal(addr_parse(&a, first), 0);
+    struct addr_place honest = addr_limits_place(l, &a); /* ends in 0: none of those */
+    for (uint64_t now = 1000; now < 61000; now += 10) {
+        for (uint32_t i = 0; i < floods + 10; i++) {
+            a.ip[at] = (uint8_t)(1 + i % floods);
+            struct addr_place p = addr_limits_place(l, &a);
+            got += addr_limits_stun_proven(l, &p, 0, now);
+        }
+        if (now % each_ms == 0)
+            one += addr_limits_stun_proven(l, &honest, 0, now);
+    }
+    assert_int_equal(one, 60000 / each_ms);
+    assert_in_range(got, most / 2, most);
+    free(l);
+}
+
+static void test_who_proves_most_leaves_some_to_the_others(void **state)
+{
+    (void)state;
+    /* 80 a second and 320 at once of a /24 or /56, however many they are */
+    flood_block("192.0.2.0:5", 3, 5, 1000, 60 * 80 + 320);
+    flood_block("192.0.2.0:5", 3, 30, 1000, 60 * 80 + 320);
+    flood_block("192.0.2.0:5", 3, 250, 5000, 60 * 80 + 320);
+    flood_block("[2001:db8:1::1]:5", 7, 5, 1000, 60 * 80 + 320);
+    /* of a /48, whose share five /64 do not fill */
+    flood_block("[2001:db8:1::1]:5", 6, 5, 1000, 5 * (60 * 20 + 80));
+}
+
+/* So it is among devices behind one NAT. */
+static void test_devices_of_one_address_share(void **state)
+{
+    (void)state;
+    struct addr_limits *l = calloc(1, sizeof(*l));
+    uint32_t got = 0, one = 0;
+    struct addr a;
+    assert_non_null(l);
+    assert_int_equal(addr_parse(&a, "192.0.2.1:5"), 0);
+    struct addr_place p = addr_limits_place(l, &a);
+    for (uint64_t now = 1000; now < 61000; now += 10) {
+        for (uint32_t device = 0; device < 20; device++)
+            got += addr_limits_stun_proven(l, &p, device, now);
+        if (now % 2000 == 0)
+            one += addr_limits_stun_proven(l, &p, 20, now);
+    }
+    assert_int_equal(one, 30);
+    assert_in_range(got + one, 60 * 20, 60 * 20 + 80);
     free(l);
 }
 
@@ -150,6 +208,8 @@ int main(void)
         cmocka_unit_test(test_refused_takes_nothing),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_proven_stun_counts_apart),
+        cmocka_unit_test(test_who_proves_most_leaves_some_to_the_others),
+        cmocka_unit_test(test_devices_of_one_address_share),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }

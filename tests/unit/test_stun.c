@@ -277,8 +277,9 @@ static bool proves(const uint8_t *proof, const char *from, uint64_t now_s)
 {
     static const uint8_t secret[VOUCH_SECRET_LEN] = {1};
     struct addr a;
+    uint32_t device;
     assert_int_equal(addr_parse(&a, from), 0);
-    return vouch_proves(proof, secret, &a, now_s);
+    return vouch_proves(proof, secret, &a, now_s, &device);
 }
 
 static void test_proof_of_an_address(void **state)
@@ -289,35 +290,65 @@ static void test_proof_of_an_address(void **state)
         bool good;
     } cases[] = {
         {"192.0.2.1:5", "192.0.2.1:7", 10, 10, true},
-        {"192.0.2.1:5", "192.0.2.1:7", 10, 3600, true},
-        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10799, true},
-        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10800, false}, /* too old */
-        {"192.0.2.1:5", "192.0.2.1:7", 3600, 10, false},
+        {"192.0.2.1:5", "192.0.2.1:7", 10, 600, true},
+        {"192.0.2.1:5", "192.0.2.1:7", 600, 1799, true},
+        {"192.0.2.1:5", "192.0.2.1:7", 600, 1800, false}, /* too old */
+        {"192.0.2.1:5", "192.0.2.1:7", 600, 10, false},
         {"192.0.2.1:5", "192.0.2.2:5", 10, 10, false},
         {"[2001:db8:1:2::1]:5", "[2001:db8:1:2:ffff::9]:7", 10, 10, true},
         {"[2001:db8:1:2::1]:5", "[2001:db8:1:3::1]:5", 10, 10, false},
     };
     uint8_t proof[VOUCH_MARK_LEN], none[VOUCH_MARK_LEN] = {0};
+    static const uint8_t key[KEY_LEN] = {3};
     static const uint8_t secret[VOUCH_SECRET_LEN] = {1}, other[VOUCH_SECRET_LEN] = {2};
     struct addr a;
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_int_equal(addr_parse(&a, cases[i].given), 0);
-        vouch_proof(proof, secret, &a, cases[i].at_s);
+        vouch_proof(proof, secret, &a, key, cases[i].at_s);
         assert_int_equal(proves(proof, cases[i].shown, cases[i].later_s),
                          cases[i].good);
         assert_false(proves(none, cases[i].shown, cases[i].later_s));
     }
-    vouch_proof(proof, other, &a, 10);
+    vouch_proof(proof, other, &a, key, 10);
     assert_false(proves(proof, "[2001:db8:1:2::1]:5", 10));
     vouch_mark(proof, secret, &a, 10); /* which an answer shows, is none */
     assert_false(proves(proof, "[2001:db8:1:2::1]:5", 10));
+}
+
+/* By what a proof given at a time is known a little later. */
+static uint32_t device_of(const char *from, uint8_t key, uint64_t at_s)
+{
+    static const uint8_t secret[VOUCH_SECRET_LEN] = {1};
+    struct addr a = at(from);
+    uint8_t proof[VOUCH_MARK_LEN], device_key[KEY_LEN] = {key};
+    uint32_t device = 0, wrong = 0;
+    vouch_proof(proof, secret, &a, device_key, at_s);
+    assert_true(vouch_proves(proof, secret, &a, at_s + 600, &device));
+    for (size_t i = 0; i < sizeof(proof); i++) { /* nor can anybody name another */
+        proof[i] ^= 1;
+        assert_false(vouch_proves(proof, secret, &a, at_s, &wrong));
+        proof[i] ^= 1;
+    }
+    return device;
+}
+
+/* Of one address and time: at others nobody can tell that it is the same. */
+static void test_proof_names_its_device(void **state)
+{
+    (void)state;
+    uint32_t first = device_of("192.0.2.1:5", 1, 10);
+    assert_int_equal(device_of("192.0.2.1:7", 1, 500), first);
+    assert_int_not_equal(device_of("192.0.2.1:5", 2, 10), first);
+    assert_int_not_equal(device_of("192.0.2.2:5", 1, 10), first);
+    assert_int_not_equal(device_of("192.0.2.1:5", 1, 600), first);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_proof_of_an_address),
+        cmocka_unit_test(test_proof_names_its_device),
         cmocka_unit_test(test_rfc5769),
         cmocka_unit_test(test_every_flip_is_noticed),
         cmocka_unit_test(test_every_cut_is_noticed),

@@ -68,5 +68,34 @@ function keepFresh(live) {
   setTimeout(next, REFRESH_MS);
 }
 
+// An invite's link that was opened here, at /i/... or behind a #: what is there never
+// left the browser, and stays there. "" where there is none.
+function inviteOpened() {
+  const found = /^(?:\/|#)i\/([a-z2-7]+)$/i;
+  const [, payload] = found.exec(location.hash) ?? found.exec(location.pathname) ?? [];
+  if (!payload) return "";
+  const port = location.port || 443;
+  return `postern://${location.hostname}:${port}/i/${payload}`;
+}
+
+// It stands in the command that takes it; other pages lead to the one with the command.
+function showInvite() {
+  const link = inviteOpened();
+  if (link && location.hash && location.pathname !== "/join") {
+    location.replace(`/join${location.hash}`);
+    return;
+  }
+  const copy = document.querySelector('button[data-copy="postern join \'LINK\'"]');
+  if (!copy) return;
+  if (link) {
+    copy.dataset.copy = copy.dataset.copy.replace("LINK", link);
+    copy.previousElementSibling.textContent = copy.dataset.copy;
+  }
+  const agent = navigator.userAgent;
+  const system = /Linux/.test(agent) && !/Android/.test(agent) ? "linux" : "other";
+  document.getElementById(system).textContent += " (like this one)";
+}
+
+showInvite();
 offerCopies();
 for (const live of document.querySelectorAll("[data-picture]")) keepFresh(live);
