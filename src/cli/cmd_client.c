@@ -215,8 +215,9 @@ int cmd_ping(const struct options *o, struct events *out, struct fault *f)
         .host = host,
         .count = v[OPT_COUNT_PINGS].given ? (unsigned)v[OPT_COUNT_PINGS].number : 4,
         .settle = !v[OPT_COUNT_PINGS].given,
-        .timeout_ms =
-            v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000 : 30000,
+        .timeout_ms = v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000
+                      : v[OPT_ALL].given   ? 0 /* each kind has its own */
+                                           : 30000,
     };
     c.client.unfold = v[OPT_WHY].given;
     return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);

@@ -141,9 +141,14 @@ static void tell_netcheck(struct doctor *d)
     doctor_say(d, "broker", DOCTOR_OK, "", "%.120s:%u answers%s%s%s, and has its key",
                d->broker.host, d->broker.port, rtt[0] != '\0' ? " in " : "", rtt,
                rtt[0] != '\0' ? " ms" : "");
+    char cure[160];
     bool works = strcmp(udp, "yes") == 0;
-    doctor_say(d, "udp", works ? DOCTOR_OK : DOCTOR_WARNING,
-               works ? "" : "let UDP out, or be content with TCP and the relay", "%s",
+    (void)snprintf(
+        cure, sizeof(cure),
+        "let UDP out here, and UDP port %u in at the broker's firewall and its "
+        "provider, or be content with TCP and the relay",
+        d->broker.port);
+    doctor_say(d, "udp", works ? DOCTOR_OK : DOCTOR_WARNING, works ? "" : cure, "%s",
                words);
 }
 

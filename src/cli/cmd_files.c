@@ -49,6 +49,7 @@ int cmd_receive(const struct options *o, struct events *out, struct fault *f)
     struct statedir state;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     out->lasting = true;
-    return err == 0 ? receive_run(&state, o->arg_count > 0 ? o->args[0] : ".", out, f)
+    return err == 0 ? receive_run(&state, o->arg_count > 0 ? o->args[0] : ".",
+                                  (uint64_t)o->values[OPT_MAX].number, out, f)
                     : err;
 }

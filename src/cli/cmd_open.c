@@ -45,13 +45,15 @@ static bool looks_like_web(const struct book_service *s)
 static const struct book_service *named(const struct book_service *list, int n,
                                         const char *text)
 {
-    char name[BOOK_NAME_LEN], port[8];
+    char name[BOOK_NAME_LEN], port[16];
     (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(text, "/"), text);
     for (int i = 0; i < n; i++)
         if (strcmp(list[i].name, name) == 0)
             return &list[i];
     for (int i = 0; i < n; i++) {
-        (void)snprintf(port, sizeof(port), "%u", list[i].port);
+        (void)snprintf(port, sizeof(port), "%s%u",
+                       strncmp(name, "udp:", 4) == 0 && list[i].udp ? "udp:" : "",
+                       list[i].port);
         if (strcmp(port, name) == 0)
             return &list[i];
     }
@@ -146,6 +148,21 @@ static int refuse_ssh(const char *host, struct fault *f)
     return fault_set(f, POSTERN_ERR_USAGE, advice, "port 22 is ssh's, and no web page");
 }
 
+/* A browser speaks TCP; what the book does not know says so by its name. */
+static int refuse_udp(const char *host, const char *text, struct fault *f)
+{
+    char advice[200];
+    (void)snprintf(advice, sizeof(advice), "forward it: postern connect %.60s:%.60s",
+                   host, text);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "'%.60s' is a UDP service, and no web page", text);
+}
+
+static bool is_udp(const struct book_service *s, const char *text)
+{
+    return s != NULL ? s->udp : strncmp(text, "udp:", 4) == 0;
+}
+
 int cmd_open(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
@@ -173,6 +190,8 @@ int cmd_open(const struct options *o, struct events *out, struct fault *f)
         rc = choose(&service, list, n, host.name, f);
     if (rc == 0 && colon != NULL && is_ssh(service, colon + 1))
         rc = refuse_ssh(host.name, f);
+    if (rc == 0 && colon != NULL && is_udp(service, colon + 1))
+        rc = refuse_udp(host.name, service != NULL ? service->name : colon + 1, f);
     if (rc != 0)
         return rc;
     opening.tls = service != NULL && looks_like_tls(service);

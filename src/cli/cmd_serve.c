@@ -187,6 +187,17 @@ static int on_hangup(void *ctx, struct fault *f)
     return rc;
 }
 
+/* Who names services beside a serve that runs wants it to publish them. */
+static void advise_reload(const struct serve_asked *asked, struct fault *f)
+{
+    char stop[101];
+    (void)snprintf(stop, sizeof(stop), "%.100s", f->advice);
+    (void)snprintf(
+        f->advice, sizeof(f->advice),
+        "for other services there: postern serve --reload %.60s%s; else %.100s",
+        asked->texts[0], asked->count > 1 ? " ..." : "", stop);
+}
+
 static int serve(const struct options *o, const struct serve_asked *asked,
                  int64_t absent_s, struct events *out, struct fault *f)
 {
@@ -213,7 +224,10 @@ static int serve(const struct options *o, const struct serve_asked *asked,
         .ctx = &serving,
     };
     out->lasting = true;
-    return serve_run(&c, f);
+    int rc = serve_run(&c, f);
+    if (rc == POSTERN_ERR_INUSE && asked->count > 0)
+        advise_reload(asked, f);
+    return rc;
 }
 
 /* `serve home 22`: a service that is a mere word was meant for the host's name. */
@@ -222,7 +236,8 @@ static void look_for_name(const char *word, struct fault *f)
     struct service s;
     struct fault why = *f, ignored = {0};
     char advice[160];
-    if (word[strcspn(word, "=:,/.@")] == '\0' && service_parse(&s, word, NULL) != 0 &&
+    if (strncmp(f->advice, "did you mean", 12) != 0 &&
+        word[strcspn(word, "=:,/.@")] == '\0' && service_parse(&s, word, NULL) != 0 &&
         serve_check_name(word, &ignored) == 0) {
         (void)snprintf(advice, sizeof(advice), "for the host's name write --name %.63s",
                        word);

@@ -247,14 +247,14 @@ const struct command commands[] = {
 #if POSTERN_HOST
     {
         .name = "receive",
-        .synopsis = "[DIR]",
+        .synopsis = "[DIR] [--max SIZE]",
         .summary = "take files that joined devices send, until this ends",
         .about =
             "Into DIR (default: here), through the running 'postern serve', as its service\n"
             "'receive': devices may use it as their invites allow. Nothing is overwritten:\n"
             "the second photo.jpg becomes 'photo (2).jpg'.",
         .example = "postern receive ~/Downloads",
-        .options = WITH_JSON,
+        .options = WITH_JSON | OPTION_BIT(OPT_MAX),
         .args_max = 1,
         .arguments = {ARGUMENT_DIR},
         .run = cmd_receive,

@@ -4,6 +4,7 @@
  */
 #include "cli/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,12 +44,29 @@ struct config {
     unsigned tls_lines[OPTION_LIST_MAX], command_line; /* where --tls* stood */
 };
 
+/* As options stand in a file; what is quoted is a command line. */
+static void without_dashes(char *text)
+{
+    bool quoted = false;
+    char *to = text;
+    for (const char *at = text; *at != '\0'; at++) {
+        bool begins = at == text || strchr(" (,;", at[-1]) != NULL;
+        quoted ^= *at == '\'';
+        if (!quoted && begins && strncmp(at, "--", 2) == 0 &&
+            isalpha((unsigned char)at[2]) != 0)
+            at += 2;
+        *to++ = *at;
+    }
+    *to = '\0';
+}
+
 /* "FILE line N: WHAT". */
 static int at_line(const struct config *c, int err, struct fault *f)
 {
     struct fault why = *f;
     if (err == POSTERN_ERR_NOMEM)
         return err;
+    without_dashes(why.advice);
     return fault_set(f, POSTERN_ERR_USAGE, why.advice, "%.120s line %u: %s", c->file,
                      c->line, why.what);
 }
@@ -87,6 +105,12 @@ static int check_form(const char *name, const char *value, struct fault *f)
     size_t len = strlen(value);
     bool quoted =
         len > 1 && value[len - 1] == value[0] && strchr("'\"", value[0]) != NULL;
+    if (strcmp(name, "agent") == 0 && value[0] == ':')
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "for all addresses write 0.0.0.0 before it, or agent alone for "
+            "port 4480",
+            "'%.60s' is a port without an address to listen on", value);
     if (len > 0 && strchr("=:", value[0]) != NULL)
         return fault_set(f, POSTERN_ERR_USAGE, "leave it out: a blank is enough",
                          "'%c' stands between '%s' and its value", value[0], name);
@@ -278,6 +302,8 @@ static int take_line(struct config *c, char *line, bool takes_services, struct f
     if (err != 0)
         return err;
     warn_of_doubt(c, value);
+    if (c->checks)
+        serve_warn_of_protocol(value);
     if (takes_services)
         c->o->args[c->o->arg_count++] = value;
     err = takes_services /* with those before: a name stands once */

@@ -73,6 +73,8 @@ static int unknown_command(const char *name, struct fault *f)
     guess_begin(&g, name);
     for (const struct command *c = commands; c->name != NULL; c++)
         guess_offer(&g, c->name);
+    guess_offer(&g, "help");
+    guess_offer(&g, "version");
     guess_advice(&g, advice, sizeof(advice),
                  POSTERN_FULL
                      ? "'postern --help' lists the commands"

@@ -66,7 +66,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_SOCKS_LISTEN] = {"listen", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "where programs find the proxy (default 127.0.0.1:1080)"},
     [OPT_COUNT_PINGS] = {"count", 'c', OPTION_NUMBER, "N", 1, 1000000, "end after N answers (default: 4, and when the path has settled)"},
     [OPT_ALL]     = {"all",      0,  OPTION_FLAG, NULL, 0, 0, "try each path kind alone and say what came of it"},
-    [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
+    [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s; with --all none, 12 s a kind)"},
     [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
     [OPT_TLS]     = {"tls",      0,  OPTION_LIST, "SERVICE=CERT,KEY", 0, 16, "end TLS in front of a service that is asked for by its name; PEM\n"
                                                                "files, or SERVICE alone for --tls-command; 'none' forgets all"},
@@ -103,6 +103,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "over any more"},
     [OPT_WAIT]    = {"wait",     0,  OPTION_MAYBE_TIME, "[=TIME]", 1, 30 * DAY_S, "wait for a host or broker that is away, as long as it takes (30d) or\n"
                                                                "for TIME, as in --wait=10m"},
+    [OPT_MAX]     = {"max",      0,  OPTION_SIZE, "SIZE", 1, INT64_MAX, "take at most so much at once, as in 500M, 20G (1024 bytes are 1K);\n"
+                                                               "what is more is refused before it comes"},
     [OPT_VIA]     = {"via",      0,  OPTION_LINK, "LINK", 0, 0, "hand the services to that agent, in place of a broker; ADDR[:PORT]\n"
                                                                "is enough when it was used here before; -, @FILE as for --broker"},
 };
@@ -157,6 +159,31 @@ static int parse_number(int64_t *v, const char *text)
     return *end == '\0' ? 0 : POSTERN_ERR_INVALID;
 }
 
+/* "500M": bytes, by 1024. */
+static int check_size(struct option_value *v, const struct option_row *row,
+                      struct fault *f)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    const char *unit;
+    const char *at = v->text;
+    bool digits = *at >= '0' && *at <= '9' && strspn(at, "0123456789") <= 12;
+    v->number = digits ? strtoll(at, &end, 10) : 0;
+    if (v->number > 0 && *end != '\0' &&
+        (unit = strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end)) != NULL) {
+        int shift = 10 * (int)(unit - units + 1);
+        v->number = v->number <= row->max >> shift ? v->number << shift : 0;
+        end++;
+        end += *end == 'i' && (end[1] == 'B' || end[1] == 'b');
+        end += *end == 'B' || *end == 'b';
+    }
+    if (v->number > 0 && *end == '\0')
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE,
+                     "write it as 500M, 20G, or a number of bytes",
+                     "'%.60s' is not a size that --%s takes", v->text, row->name);
+}
+
 static int check_number(struct option_value *v, const struct option_row *row,
                         struct fault *f)
 {
@@ -201,6 +228,8 @@ int options_set(struct options *o, size_t id, const char *text, struct fault *f)
     case OPTION_MAYBE_TIME:
         v->number = row->max;
         return *text != '\0' ? check_number(v, row, f) : 0;
+    case OPTION_SIZE:
+        return check_size(v, row, f);
     case OPTION_NUMBER:
     case OPTION_DURATION:
         return check_number(v, row, f);

@@ -69,6 +69,7 @@ enum option_id {
     OPT_AGENT,
     OPT_AGENT_FORGET,
     OPT_VIA,
+    OPT_MAX,
     OPT_ABSENT,
     OPT_WAIT,
     OPT_NAMES,
@@ -96,6 +97,7 @@ enum option_type {
     OPTION_LIST,       /* may be given `max` times */
     OPTION_NUMBER,     /* min to max */
     OPTION_DURATION,   /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
+    OPTION_SIZE,       /* number is bytes */
     OPTION_KINDS,      /* path kinds; number is the mask */
 };
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "core/addr.h"
@@ -26,6 +27,15 @@ bool serve_doubts(const char *text, struct service *s,
     (void)snprintf(meant, SERVICE_MEANT_LEN, "%.60s=%s%u", t->host,
                    s->udp ? "udp:" : "", s->port);
     return true;
+}
+
+void serve_warn_of_protocol(const char *text)
+{
+    struct service s;
+    if (strncasecmp(text, "udp=", 4) == 0 && service_parse(&s, text, NULL) == 0 &&
+        !s.udp)
+        log_warn("'%.80s' is a TCP service that is called 'udp'; for UDP write udp:%u",
+                 text, s.port);
 }
 
 /* Enter is yes. False without a terminal, too. */
@@ -62,6 +72,7 @@ int serve_ask(struct serve_asked *a, const char *const *texts, size_t count,
                          "a host publishes at most %d services", SERVICE_MAX);
     for (size_t i = 0; i < count; i++) {
         a->texts[a->count++] = texts[i];
+        serve_warn_of_protocol(texts[i]);
         if (!serve_doubts(texts[i], &s, meant) || !is_meant(texts[i], meant, &s))
             continue;
         char *copy = strdup(meant);

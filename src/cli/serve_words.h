@@ -11,6 +11,9 @@ enum { SERVICE_MEANT_LEN = SERVICE_NAME_LEN + 16 };
 bool serve_doubts(const char *text, struct service *s,
                   char meant[static SERVICE_MEANT_LEN]);
 
+/* "udp=53", where "udp:53" was meant, is warned of. */
+void serve_warn_of_protocol(const char *text);
+
 /* The SERVICE texts as they were meant; owns those that were not given so. */
 struct serve_asked {
     const char *texts[SERVICE_MAX];

@@ -17,7 +17,7 @@ struct attempt_of_kind {
     struct peer *peer;
     enum path_kind kind;
     struct timer timer;
-    uint64_t began_us;
+    uint64_t began_us, max_us;
     bool works;
     uint64_t took_us;
     struct path path; /* as it was when it worked: for its addresses and round trip */
@@ -31,8 +31,17 @@ static void on_tick(void *ctx)
     uint64_t took_us = clock_us() - s->began_us;
     s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
     bool over = peer_has_broker(s->peer) && peer_kind_ended(s->peer, s->kind);
-    if (!s->works && !over && took_us < KIND_MAX_MS * 1000ull)
+    if (!s->works && !over && took_us < s->max_us)
         return;
+    if (!s->works && !peer_has_broker(s->peer)) { /* it says nothing of this kind */
+        struct fault f;
+        (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
+                        "see 'postern netcheck' for this network",
+                        "%.64s did not answer in time", peer_name(s->peer));
+        (void)peer_explain(s->peer, &f);
+        client_stop(s->client, f.code, &f);
+        return;
+    }
     s->took_us = took_us;
     if (s->works)
         s->path = *p;
@@ -99,14 +108,14 @@ static void tell_table(const struct ping_config *c,
 
 /*
  * The relay goes along, since the first words travel by it; it is not what counts.
- * `ended`: a signal came, and nothing is tried any more.
+ * `ended`: a signal came, and nothing is tried any more. The kind has `max_us`.
  */
-static int try_kind(const struct ping_config *c, enum path_kind kind,
+static int try_kind(const struct ping_config *c, enum path_kind kind, uint64_t max_us,
                     struct result *result, bool *ended, struct fault *f)
 {
     static const struct client_events events = {.on_fault = on_fault};
     struct client_config cc = c->client;
-    struct attempt_of_kind s = {.kind = kind};
+    struct attempt_of_kind s = {.kind = kind, .max_us = max_us};
     cc.paths = 1u << kind | 1u << PATH_RELAY;
     cc.quiet = true;
     int rc = client_open(&s.client, &cc, &events, &s, f);
@@ -129,15 +138,39 @@ static int try_kind(const struct ping_config *c, enum path_kind kind,
     return rc;
 }
 
+/* The time that was given for all of them is over. */
+static void pass_over(const struct ping_config *c, enum path_kind kind,
+                      struct result *result)
+{
+    struct attempt_of_kind s = {
+        .kind = kind, .reason = "not tried: the time of --timeout was over before"};
+    tell(c, &s);
+    *result = (struct result){.tried = true};
+}
+
+/* What a kind may take, within the time for all. */
+static uint64_t kind_us(uint64_t end_us)
+{
+    uint64_t now_us = clock_us(), max_us = KIND_MAX_MS * 1000ull;
+    uint64_t left_us = end_us > now_us ? end_us - now_us : 0;
+    return end_us != 0 && left_us < max_us ? left_us : max_us;
+}
+
 int ping_all_run(const struct ping_config *c, struct fault *f)
 {
     struct result results[PATH_KIND_COUNT] = {0};
     unsigned good = 0;
+    uint64_t end_us = c->timeout_ms > 0 ? clock_us() + c->timeout_ms * 1000ull : 0;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         bool ended = false;
         if ((c->client.paths >> k & 1) == 0)
             continue;
-        int rc = try_kind(c, (enum path_kind)k, &results[k], &ended, f);
+        uint64_t max_us = kind_us(end_us);
+        if (max_us == 0) {
+            pass_over(c, (enum path_kind)k, &results[k]);
+            continue;
+        }
+        int rc = try_kind(c, (enum path_kind)k, max_us, &results[k], &ended, f);
         if (rc != 0 || ended)
             return rc;
         good += results[k].works;

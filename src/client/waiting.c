@@ -71,7 +71,7 @@ static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
     uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;
     if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends)
         ends = settled_ms;
-    return away && wait_ms > ends ? wait_ms : ends;
+    return away && w->wait_ms > 0 ? wait_ms : ends; /* shorter than usual, too */
 }
 
 /* Goes on until then at most, and says soon what for. */
@@ -103,6 +103,32 @@ static void on_patience(void *ctx)
         w->events->on_over(w->ctx, &w->fault);
 }
 
+/* As long as somebody wished to wait, also where nothing is known to be wrong yet. */
+static void on_end(void *ctx)
+{
+    struct waiting *w = ctx;
+    struct waiting_view v;
+    struct fault f = {0};
+    char why[sizeof(f.what)];
+    uint64_t left_ms = left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS);
+    look(w, &v);
+    if (!v.waits)
+        return;
+    if (v.answered && left_ms > 0) {
+        timer_start(&w->end, left_ms);
+        return;
+    }
+    if (timer_is_active(&w->patience)) {
+        f = w->fault;
+    } else {
+        w->events->describe(w->ctx, why, sizeof(why));
+        (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
+                        "wait for longer (--wait=TIME), or see 'postern doctor'", "%s",
+                        why);
+    }
+    w->events->on_over(w->ctx, &f);
+}
+
 void waiting_on_fault(struct waiting *w, const struct fault *f, bool fatal)
 {
     wait_until(w, f, fatal ? 0 : ends_ms(w, f));
@@ -131,6 +157,7 @@ void waiting_on_broker(struct waiting *w)
 
 void waiting_on_session(struct waiting *w)
 {
+    timer_stop(&w->end);
     timer_stop(&w->patience);
     timer_stop(&w->tell);
 }
@@ -189,6 +216,9 @@ void waiting_init(struct waiting *w)
 {
     w->began_ms = w->asks_ms = loop_now_ms(w->loop);
     timer_init(&w->patience, w->loop, on_patience, w);
+    timer_init(&w->end, w->loop, on_end, w);
+    if (w->wait_ms > 0)
+        timer_start(&w->end, w->wait_ms);
     timer_init(&w->tell, w->loop, on_tell, w);
 }
 
@@ -200,6 +230,8 @@ void waiting_fini(struct waiting *w)
 void waiting_begin_anew(struct waiting *w)
 {
     w->began_ms = w->asks_ms = loop_now_ms(w->loop);
+    if (w->wait_ms > 0)
+        timer_start(&w->end, w->wait_ms);
     if (timer_is_active(&w->tell))
         waiting_tell(w);
 }

@@ -38,6 +38,7 @@ struct waiting {
     unsigned end_ms;  /* the command ends after that anyway; 0: it does not */
     uint64_t began_ms;
     uint64_t asks_ms;      /* since when there is a broker to ask; else began_ms */
+    struct timer end;      /* of `wait_ms`, until a session stands */
     struct timer patience; /* runs while it waits because of `fault` */
     struct fault fault;
     unsigned in_all_s; /* for so long in all */

@@ -59,7 +59,7 @@ bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
     }
     if (own_sym && peer_sym && !(own_known && peer_known)) {
         *reason = own_known
-                      ? "the other side may not bind ports below 1024"
+                      ? "the other side has no ports below 1024 that its NAT keeps"
                       : "this side may not bind ports below 1024, which would help";
         return false;
     }

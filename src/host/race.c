@@ -66,6 +66,15 @@ static void leg_failed(struct leg *l, enum stream_code code, const char *reason)
     timer_start(&r->timer, 0); /* the next at once, or the end */
 }
 
+/* Of a socket that is a file, whose program makes it, and leaves it when it dies. */
+static const char *file_words(int err)
+{
+    return err == POSTERN_ERR_NOTFOUND  ? "there is no such file; its program makes it"
+           : err == POSTERN_ERR_REFUSED ? "no program listens at it"
+           : err == POSTERN_ERR_PERM    ? "the host's user may not use it"
+                                        : postern_strerror(err);
+}
+
 static void dial_failed(struct leg *l, int err)
 {
     char reason[REASON_LEN];
@@ -81,8 +90,8 @@ static void dial_failed(struct leg *l, int err)
                        "open files",
                        r->service.name);
     else if (t->host[0] == '/')
-        (void)snprintf(reason, sizeof(reason), "%.60s at %.70s: %s", r->service.name,
-                       t->host, postern_strerror(err));
+        (void)snprintf(reason, sizeof(reason), "%.40s at %.70s: %s", r->service.name,
+                       t->host, file_words(err));
     else
         (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", r->service.name,
                        t->host, t->port, postern_strerror(err));

@@ -43,9 +43,10 @@ struct incoming {
     struct transfer_file *files;
     uint8_t *have_whole; /* for each file */
     size_t count, room;
-    uint64_t kept; /* bytes that are there already */
     struct store_part part;
     size_t current; /* the file of `part` */
+    uint64_t kept;  /* bytes that are there already */
+    uint64_t max;   /* that may be sent at once, all files together; 0: any */
     struct crowd_place *place;
     uint64_t heard_us; /* when something moved last */
     uint64_t alive_us; /* when that was said last */
@@ -194,6 +195,24 @@ static int on_file(struct incoming *in, const uint8_t *data, size_t len)
     return err;
 }
 
+/* What its list says in all, before a byte of it comes. */
+static int check_max(struct incoming *in)
+{
+    char what[160];
+    uint64_t sum = 0;
+    for (size_t i = 0; i < in->count; i++)
+        sum += in->files[i].directory ? 0 : in->files[i].size;
+    if (in->max == 0 || sum <= in->max)
+        return 0;
+    (void)snprintf(what, sizeof(what),
+                   "it is more than is taken here: %llu bytes, of %llu at most "
+                   "(--max)",
+                   (unsigned long long)sum, (unsigned long long)in->max);
+    return fail(in, POSTERN_ERR_LIMIT,
+                "send less at once, or ask for a larger --max of 'postern receive'",
+                what);
+}
+
 /* The sender does not wait for ever; what cannot be said is noticed later. */
 static void say_alive(void *ctx)
 {
@@ -235,6 +254,9 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
         return POSTERN_ERR_PROTO;
     in->listed = true;
     atomic_store(&in->place->listed, true);
+    int over = check_max(in);
+    if (over != 0)
+        return over;
     for (size_t i = 0; i < in->count; i++) {
         int err = say_have(in, i);
         if (err != 0)
@@ -314,10 +336,12 @@ static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
     char path[TRANSFER_PATH_LEN];
     if (in->part.fd < 0 || len != TRANSFER_HASH_LEN)
         return POSTERN_ERR_PROTO;
-    int err = store_end(in->store, &in->part, &in->files[in->current], hash, path);
+    bool there;
+    int err =
+        store_end(in->store, &in->part, &in->files[in->current], hash, path, &there);
     if (err != 0)
         return fail_file(in, err, &in->files[in->current]);
-    return say_stored(in, in->current, path, "received");
+    return say_stored(in, in->current, path, there ? "already-here" : "received");
 }
 
 static int on_same(struct incoming *in, struct wire_reader *r)
@@ -429,6 +453,7 @@ struct receive {
     struct loop *loop;
     struct events *out;
     const char *dir;
+    uint64_t max;
     struct crowd crowd;
 };
 
@@ -444,6 +469,7 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who,
     in->fd = fd;
     in->out = r->out;
     in->place = s->place;
+    in->max = r->max;
     in->heard_us = clock_us();
     in->store = &store;
     (void)snprintf(in->who, sizeof(in->who), "%.63s", who);
@@ -494,11 +520,11 @@ static void tell_ready(void *ctx)
     events_print(r->out, &e);
 }
 
-int receive_run(const struct statedir *state, const char *dir, struct events *out,
-                struct fault *f)
+int receive_run(const struct statedir *state, const char *dir, uint64_t max,
+                struct events *out, struct fault *f)
 {
     static const struct taker_events events = {on_connection, tell_ready};
-    struct receive r = {.out = out, .dir = dir};
+    struct receive r = {.out = out, .dir = dir, .max = max};
     struct store store;
     struct taker *taker = NULL;
     struct stop *stop = NULL;

@@ -11,9 +11,9 @@
 
 /*
  * Into `dir`, through the `serve` of that state directory. Each sender is a process of
- * its own. 0 after a signal.
+ * its own. What is sent at once may have `max` bytes in all; 0: any. 0 after a signal.
  */
-MUST_CHECK int receive_run(const struct statedir *state, const char *dir,
+MUST_CHECK int receive_run(const struct statedir *state, const char *dir, uint64_t max,
                            struct events *out, struct fault *f);
 
 #endif

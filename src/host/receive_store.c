@@ -414,9 +414,30 @@ void store_zeros(struct store_part *p, uint64_t blocks)
     p->blocks += blocks;
 }
 
-/* Under its own name, or with a number; never in the place of another. */
-static int give_name(struct store *s, const struct store_part *p,
-                     char path[static TRANSFER_PATH_LEN])
+/* The same file, which another of its senders has brought meanwhile. */
+static bool is_same_there(const struct store *s, int at, const char *name,
+                          uint64_t size, const uint8_t hash[static TRANSFER_HASH_LEN])
+{
+    uint8_t own[TRANSFER_HASH_LEN];
+    struct stat st;
+    uint64_t blocks = transfer_blocks(size);
+    int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool same = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+                (uint64_t)st.st_size == size &&
+                hash_of(s, fd, blocks, size, own) == blocks &&
+                memcmp(own, hash, sizeof(own)) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return same;
+}
+
+/*
+ * Under its own name, or with a number; never in the place of another. `*there`: it is
+ * there already, and the part is not needed.
+ */
+static int give_name(struct store *s, const struct store_part *p, uint64_t size,
+                     const uint8_t hash[static TRANSFER_HASH_LEN],
+                     char path[static TRANSFER_PATH_LEN], bool *there)
 {
     char numbered[256];
     const char *last;
@@ -433,6 +454,11 @@ static int give_name(struct store *s, const struct store_part *p,
             err = err_of(errno);
             break;
         }
+        *there = is_same_there(s, at, numbered, size, hash);
+        if (*there) {
+            err = 0;
+            break;
+        }
         transfer_number_name(numbered, sizeof(numbered), last, i);
     }
     (void)close(at);
@@ -443,11 +469,12 @@ static int give_name(struct store *s, const struct store_part *p,
 
 int store_end(struct store *s, struct store_part *p, const struct transfer_file *file,
               const uint8_t hash[static TRANSFER_HASH_LEN],
-              char path[static TRANSFER_PATH_LEN])
+              char path[static TRANSFER_PATH_LEN], bool *there)
 {
     uint8_t own[TRANSFER_HASH_LEN];
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = file->mtime_s}};
     mode_t mask = umask(0);
+    *there = false;
     (void)umask(mask);
     transfer_hash_so_far(&p->hash, file->size, own);
     if (p->blocks != transfer_blocks(file->size) ||
@@ -462,8 +489,8 @@ int store_end(struct store *s, struct store_part *p, const struct transfer_file 
         err = err_of(errno);
     (void)snprintf(path, TRANSFER_PATH_LEN, "%s", file->path);
     if (err == 0)
-        err = give_name(s, p, path);
-    store_leave(s, p, false);
+        err = give_name(s, p, file->size, hash, path, there);
+    store_leave(s, p, *there);
     return err;
 }
 

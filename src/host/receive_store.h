@@ -60,13 +60,13 @@ MUST_CHECK int store_block(struct store_part *p, const uint8_t *data, size_t len
 void store_zeros(struct store_part *p, uint64_t blocks);
 /*
  * It is whole if it is so long and has that hash: then it gets its name, or the next
- * that is free, which is written to `path`. POSTERN_ERR_CORRUPT: it is not, and is
- * gone.
+ * that is free, which is written to `path`; `*there`: a file of these bytes had come by
+ * that name meanwhile, and stays. POSTERN_ERR_CORRUPT: it is not, and is gone.
  */
 MUST_CHECK int store_end(struct store *s, struct store_part *p,
                          const struct transfer_file *file,
                          const uint8_t hash[static TRANSFER_HASH_LEN],
-                         char path[static TRANSFER_PATH_LEN]);
+                         char path[static TRANSFER_PATH_LEN], bool *there);
 /* Leaves it for the next time; or, `forget`, takes it away. */
 void store_leave(struct store *s, struct store_part *p, bool forget);
 

@@ -13,6 +13,7 @@
 #include "core/addr.h"
 #include "core/guess.h"
 #include "core/utf8.h"
+#include "host/service_slips.h"
 #include "io/lack.h"
 
 #define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
@@ -196,6 +197,11 @@ static int parse_service(struct service *s, const char *text, struct fault *f)
         err = parse_name(r.name, text, (size_t)(equals - text), f);
         text = equals + 1;
     }
+    bool protocol =
+        strncasecmp(text, "udp:", 4) == 0 || strncasecmp(text, "tcp:", 4) == 0;
+    if (err == 0 && protocol && strspn(text, "udptc") != 3)
+        return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
+                         "'%.80s' has its protocol in capital letters", text);
     if (strncmp(text, "udp:", 4) == 0)
         r.udp = true;
     if (r.udp || strncmp(text, "tcp:", 4) == 0)
@@ -253,6 +259,29 @@ static int parse_title(char title[static SERVICE_TITLE_LEN], const char *text,
     return (int)len;
 }
 
+static bool fits(const char *text)
+{
+    struct service s;
+    return service_parse(&s, text, NULL) == 0;
+}
+
+/* With what was meant before the forms that there are. `title`: what stands behind. */
+static int advise(int err, const char *text, const char *title, struct fault *f)
+{
+    char guess[SERVICE_GUESS_LEN], forms[sizeof(f->advice)], whole[SERVICE_TEXT_LEN];
+    if (f == NULL || err != POSTERN_ERR_INVALID)
+        return err;
+    (void)snprintf(whole, sizeof(whole), "%.60s:%.5s", text, title); /* "web 8080" */
+    bool known =
+        (all_digits(title, strlen(title)) && service_guess(guess, whole, fits)) ||
+        service_guess(guess, text, fits);
+    (void)snprintf(forms, sizeof(forms), "%.239s", f->advice);
+    if (known)
+        (void)snprintf(f->advice, sizeof(f->advice), "did you mean '%.80s'? %.140s",
+                       guess, forms);
+    return err;
+}
+
 int service_parse(struct service *s, const char *text, struct fault *f)
 {
     char title[SERVICE_TITLE_LEN], bare[SERVICE_TEXT_LEN];
@@ -266,7 +295,7 @@ int service_parse(struct service *s, const char *text, struct fault *f)
     int err = parse_service(s, bare, f);
     if (err == 0)
         memcpy(s->title, title, sizeof(title));
-    return err;
+    return advise(err, bare, title, f);
 }
 
 static int list_add_one(struct service_list *l, const char *text, struct fault *f)

@@ -10,6 +10,9 @@ int oserr(int err)
     case EINPROGRESS:
     case EINTR:
         return POSTERN_ERR_AGAIN;
+    case ENOENT: /* of a socket that is a file */
+    case ENOTDIR:
+        return POSTERN_ERR_NOTFOUND;
     case ECONNREFUSED:
         return POSTERN_ERR_REFUSED;
     case ENETUNREACH:

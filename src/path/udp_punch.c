@@ -100,6 +100,7 @@ struct udp_punch {
     enum prediction prediction;
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
+    bool binds_low;     /* we may bind them, whatever becomes of them in our NAT */
     unsigned predicted; /* packets of this round's */
     uint64_t wait_ms; /* until our NAT is to be asked for more; 0: it was not refused */
     char predict_why[112]; /* why prediction was not tried though it was needed */
@@ -250,6 +251,7 @@ static void look_at_sample(struct udp_punch *u)
     if (!b->done && !over)
         return;
     bool low = u->locals[REFLEXIVE_SAMPLE].port < PREDICT_PORT_MIN;
+    u->binds_low = low;
     u->low = low && b->done && predict_is_low(b->mapped.port) ? LOW_MAY : LOW_NONE;
     sample_close(u);
     approach_offer_soon(u->approach);
@@ -506,7 +508,11 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
     if (!predict_plan(plan, &own, &peer, &why)) {
         u->prediction = PREDICT_DONE;
         if (why != NULL)
-            say_why(u, why);
+            say_why(u,
+                    u->binds_low && !own.low_ports && own.near.count == 0
+                        ? "this side's NAT changes ports below 1024, too, which would "
+                          "help if it kept them"
+                        : why);
         return false;
     }
     *low = own.low_ports && own.near.count == 0;

@@ -68,6 +68,7 @@ bool uplink_is_up(const struct uplink *u);
 enum uplink_name { UPLINK_NAME_KNOWN, UPLINK_NAME_ASKED, UPLINK_NAME_FAILED };
 enum uplink_name uplink_name(const struct uplink *u);
 /* It leads to an agent of this LAN. */
+bool uplink_is_dialling(const struct uplink *u); /* its address has not answered yet */
 bool uplink_is_lan(const struct uplink *u);
 /*
  * Why it is down; NULL while it is up and before the first try ended. `fatal` as of

@@ -47,6 +47,12 @@ bool uplink_is_awaited(const struct uplink *u)
     return soon || u->state == UPLINK_TRYING || uplink_owes_us(u) > 0;
 }
 
+bool uplink_is_dialling(const struct uplink *u)
+{
+    return u->state == UPLINK_TRYING && !u->proxied && u->line != NULL &&
+           !uplink_line_is_connected(u->line) && !uplink_line_is_connected(u->beside);
+}
+
 bool uplink_is_lan(const struct uplink *u)
 {
     return u->config.lan;

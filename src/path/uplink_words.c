@@ -202,6 +202,21 @@ static void describe_agent(const struct uplink_trouble *t, int err, struct fault
                         l->port, postern_strerror(err));
 }
 
+/* Its address takes no connection, and does not refuse one either. */
+static void describe_unanswered(const struct link *l, int err, struct fault *f)
+{
+    char advice[sizeof(f->advice)];
+    (void)snprintf(advice, sizeof(advice),
+                   "%s: let TCP port %u in there, at its provider too; else check this "
+                   "machine's network, or name a proxy in HTTPS_PROXY",
+                   err == POSTERN_ERR_TIMEOUT
+                       ? "the broker's firewall may drop it, or its machine be off"
+                       : "a router or the broker's firewall refuses it",
+                   l->port);
+    (void)fault_set(f, err, advice, "the broker at %s:%u cannot be reached (%s)",
+                    l->host, l->port, postern_strerror(err));
+}
+
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct link *l = t->broker;
@@ -237,11 +252,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     } else if (describe_end(t, err, f)) {
         return;
     } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
-        (void)fault_set(f, err,
-                        "check this machine's network and the broker's firewall; where "
-                        "only a proxy leads out, name it in HTTPS_PROXY",
-                        "the broker at %s:%u cannot be reached (%s)", l->host, l->port,
-                        postern_strerror(err));
+        describe_unanswered(l, err, f);
     } else if (err == POSTERN_ERR_PROTO) {
         (void)fault_set(f, err,
                         "perhaps a login page of this network (open a browser and log "
@@ -294,6 +305,8 @@ void uplink_describe_silence(const struct uplink *u, struct fault *f)
                         "the broker's name %s cannot be resolved: the DNS server does "
                         "not answer",
                         l->host);
+    else if (uplink_is_dialling(u))
+        describe_unanswered(l, POSTERN_ERR_TIMEOUT, f);
     else
         (void)fault_set(f, POSTERN_ERR_TIMEOUT,
                         "check this machine's network, and whether the broker's "
