@@ -26,6 +26,7 @@ enum {
     SLOTS = 4,
     SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS,
     ROUNDS = 8,
+    KNOWN = 64,
 };
 
 struct udp {
@@ -35,7 +36,11 @@ struct udp {
     uint8_t *scratch;
     const struct udp_events *events;
     void *ctx;
-    bool want_write, no_segment, busy, freed;
+    bool want_write, no_segment, busy, freed, leaves_count;
+    struct loop *loop;
+    struct addr last;      /* to which something was sent */
+    uint32_t known[KNOWN]; /* hashes of those before it */
+    unsigned known_next;
 };
 
 static void on_ready(void *ctx, int events);
@@ -80,8 +85,12 @@ int udp_adopt(struct udp **out, struct loop *loop, int fd, enum addr_family fami
     struct udp *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return POSTERN_ERR_NOMEM;
-    *u = (struct udp){
-        .fd = fd, .family = family, .scratch = scratch, .events = events, .ctx = ctx};
+    *u = (struct udp){.fd = fd,
+                      .family = family,
+                      .scratch = scratch,
+                      .events = events,
+                      .ctx = ctx,
+                      .loop = loop};
     int rc = watch_start(&u->watch, loop, fd, WATCH_READ, on_ready, u);
     if (rc != 0) {
         free(u);
@@ -190,8 +199,35 @@ static bool batch_is_taken(struct udp *u, const struct sockaddr_storage *ss,
     }
 }
 
-int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
-             size_t segment_len)
+void udp_leave_count(struct udp *u, bool yes)
+{
+    u->leaves_count = yes;
+}
+
+static uint32_t hash_of(const struct addr *a)
+{
+    uint32_t h = 2166136261u ^ a->port; /* FNV-1a */
+    for (size_t i = 0; i < (a->family == ADDR_V4 ? 4 : sizeof(a->ip)); i++)
+        h = (h ^ a->ip[i]) * 16777619u;
+    return h != 0 ? h : 1;
+}
+
+/* The first packet to an address begins a session. */
+static void note_sent(struct udp *u, const struct addr *to)
+{
+    if (u->leaves_count || addr_equal(to, &u->last))
+        return;
+    uint32_t hash = hash_of(to);
+    u->last = *to;
+    for (unsigned i = 0; i < KNOWN; i++)
+        if (u->known[i] == hash)
+            return;
+    u->known[u->known_next++ % KNOWN] = hash;
+    loop_begin_session(u->loop, to);
+}
+
+static int send_all(struct udp *u, const struct addr *to, const uint8_t *buf,
+                    size_t len, size_t segment_len)
 {
     struct sockaddr_storage ss;
     socklen_t slen = sockaddr_from_addr(&ss, to);
@@ -209,6 +245,15 @@ int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t le
             return at == 0 ? rc : 0;
     }
     return 0;
+}
+
+int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
+             size_t segment_len)
+{
+    int rc = send_all(u, to, buf, len, segment_len);
+    if (rc == 0)
+        note_sent(u, to);
+    return rc;
 }
 
 static size_t gro_size(struct msghdr *msg, size_t len)
