@@ -11,7 +11,7 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
  libminiupnpc-dev libnatpmp-dev libmicrohttpd-dev libcmocka-dev libngtcp2-dev libngtcp2-crypto-gnutls-dev"
 test="python3 python3-pytest python3-pytest-xdist procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
- dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
+ dnsmasq-base bind9-dnsutils tinyproxy tayga miniupnpd nmap curl rsync socat coturn netcat-openbsd
  redis-server openssl zsh fish mandoc man-db git libnginx-mod-stream"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"

@@ -54,6 +54,16 @@ void admission_fini(struct admission *a)
     ledger_fini(&a->told);
 }
 
+void admission_sweep(struct admission *a, uint64_t now_ms)
+{
+    if (now_ms - a->aged_ms < LIMIT_BUDGETS_MS)
+        return;
+    a->aged_ms = now_ms;
+    ledger_age(&a->devices);
+    ledger_age(&a->hosts);
+    ledger_age(&a->told);
+}
+
 bool admission_message(struct admission *a, const uint8_t key[static KEY_LEN],
                        enum admission_role role, uint64_t now_ms)
 {

@@ -19,6 +19,7 @@ struct admission {
     struct ledger accepted;  /* by host and client: the host accepted that client */
     struct ledger strangers; /* by host and block of addresses: when one came through */
     struct ledger told;      /* by host and client: what the one says to the other */
+    uint64_t aged_ms;        /* budgets of whom nobody heard since were forgotten */
 };
 
 enum admission_role { ADMISSION_CLIENT, ADMISSION_HOST, ADMISSION_ROLES };
@@ -27,6 +28,10 @@ MUST_CHECK int admission_init(struct admission *a,
                               const uint8_t secret[static KEYMAP_SECRET_LEN]);
 /* Harmless when all is zero. */
 void admission_fini(struct admission *a);
+
+/* Call now and then: forgets budgets that are whole again, as those of strangers are.
+ */
+void admission_sweep(struct admission *a, uint64_t now_ms);
 
 /* True when the device may send a message, carry so many bytes, introduce itself. */
 bool admission_message(struct admission *a, const uint8_t key[static KEY_LEN],

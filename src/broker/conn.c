@@ -49,6 +49,7 @@ static struct conn *conn_new(struct shard *s, const struct addr_place *place)
 static void conn_free(struct conn *c)
 {
     struct shard *s = c->shard;
+    spare_count(&s->spare); /* it leaves pieces, too */
     s->connections--;
     addr_limits_leave(s->limits, &c->place);
     list_remove(&c->link);

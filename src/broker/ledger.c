@@ -7,6 +7,7 @@
 struct entry {
     struct keymap_node node;
     struct list used;
+    uint32_t age; /* the ledger's, when it was used */
     max_align_t record[];
 };
 
@@ -41,6 +42,7 @@ void *ledger_find(struct ledger *l, const uint8_t key[static KEY_LEN])
     struct entry *e = LIST_OWNER(n, struct entry, node);
     list_remove(&e->used);
     list_push(&l->used, &e->used);
+    e->age = l->age;
     return e->record;
 }
 
@@ -58,5 +60,17 @@ void *ledger_get(struct ledger *l, const uint8_t key[static KEY_LEN])
     keymap_add(&l->map, &e->node);
     list_push(&l->used, &e->used);
     l->count++;
+    e->age = l->age;
     return e->record;
+}
+
+void ledger_age(struct ledger *l)
+{
+    l->age++;
+    while (l->count > 0) {
+        struct entry *e = LIST_FIRST(&l->used, struct entry, used);
+        if (l->age - e->age < 2)
+            return;
+        forget(l, e);
+    }
 }

@@ -12,6 +12,7 @@ struct ledger {
     struct keymap map;
     struct list used; /* the longest unused first */
     size_t count, max, record_bytes;
+    uint32_t age; /* how often it was aged */
 };
 
 MUST_CHECK int ledger_init(struct ledger *l, size_t max, size_t record_bytes,
@@ -22,5 +23,7 @@ void ledger_fini(struct ledger *l);
 void *ledger_find(struct ledger *l, const uint8_t key[static KEY_LEN]);
 /* The same, made of zeroes where there was none; NULL: out of memory. */
 void *ledger_get(struct ledger *l, const uint8_t key[static KEY_LEN]);
+/* Forgets what was not used since the call before this one. */
+void ledger_age(struct ledger *l);
 
 #endif

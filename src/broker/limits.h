@@ -84,7 +84,8 @@ enum {
     LIMIT_BONDS_PER_HOST = 1024,          /* sessions without a pair, 48 bytes each */
     LIMIT_RELAYS_PER_CLIENT = 512,        /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,
-    LIMIT_DEVICES_KEPT = 16384,           /* keys whose budgets a thread remembers */
+    LIMIT_DEVICES_KEPT = 16384,           /* keys whose budgets a thread remembers, */
+    LIMIT_BUDGETS_MS = 150000,            /* twice this; each is whole again in this */
     LIMIT_ACCEPTED_KEPT = 65536,          /* clients that were accepted by their hosts */
     LIMIT_STRANGERS_KEPT = 65536,         /* addresses that asked for a host */
     LIMIT_BUSY_RETRY_MS = 5000,           /* Bye{BUSY}: this, up to twice this */

@@ -14,7 +14,7 @@ struct spare {
     size_t most;  /* bytes in use at once, as seen since then */
 };
 
-/* One more of the crowd began. */
+/* One more of the crowd began, or one that had stayed for long has gone. */
 void spare_count(struct spare *s);
 /* Call now and then; `in_use`: how many there are. */
 void spare_look(struct spare *s, size_t in_use);

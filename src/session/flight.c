@@ -2,7 +2,8 @@
  * How much may be under way on a line that has shown to be slow. What QUIC and TCP find
  * by loss fills every queue before such a line, and whoever types behind it waits for
  * seconds. So there bulk stays behind what leaves in half a second; what is brief
- * (stream.c) goes all the same, within a little more.
+ * (stream.c) goes all the same, within a little more. All packets leave one by one
+ * there, what QUIC repeats too, and another path begins with what this one bore.
  *
  * A line is slow here while it carries less than SLOW_BYTES_S, its answers take
  * QUEUE_NS longer than twice the least of the last half minute, and it does not carry
@@ -19,6 +20,7 @@ enum {
     FLIGHT_MIN_BYTES = 8 * 1024, /* or one who shares the queue gets nothing */
     FLIGHT_DRAINED_BYTES = 3 * 1024,
     BRIEF_MORE_BYTES = 8 * 1024,
+    PACE_MIN_BYTES_S = 8 * 1024,
     FELL_TIMES = 4,
     STEADY = 1, /* rates in a row that did not grow */
 };
@@ -29,15 +31,25 @@ static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is tak
 static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
                                                         first answers waited for bulk */
 static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
+static const uint64_t pause_max_ns = 300000000ull;   /* acknowledgements wait as well */
 
+/* What the path before was known to bear is what this one begins with. */
 void flight_begin(struct session *s, uint64_t now_ns)
 {
+    struct flight before = s->flight;
     s->flight = (struct flight){.least_ns = {UINT64_MAX, UINT64_MAX},
                                 .turned_ns = now_ns + moved_ns - least_ns,
                                 .since_ns = now_ns,
                                 .max = FLIGHT_MIN_BYTES,
                                 .seen_bytes = s->acked_bytes,
                                 .acked_bytes = s->acked_bytes};
+    if (!before.held)
+        return;
+    s->flight.held = true;
+    s->flight.steady = STEADY;
+    s->flight.rate = before.rate;
+    for (unsigned i = 0; i < FLIGHT_RATES; i++)
+        s->flight.rates[i] = before.rate;
 }
 
 static uint64_t base_ns(const struct flight *f)
@@ -80,7 +92,10 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     if (span < rate_ns)
         return;
     uint64_t us = span / 1000;
-    uint64_t rate = (s->acked_bytes - f->acked_bytes) * 1000000 / us;
+    uint64_t bytes = s->acked_bytes - f->acked_bytes;
+    if (f->held) /* what was kept back by one lost packet comes at once */
+        bytes = min64(bytes, f->left_bytes);
+    uint64_t rate = bytes * 1000000 / us;
     bool fell = queued && rate < f->rate / FELL_TIMES;
     if (span < 2 * f->latest_ns && !fell)
         return;
@@ -88,6 +103,7 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
+    f->left_bytes = 0;
     f->rate = 0;
     for (unsigned i = 0; i < FLIGHT_RATES; i++) {
         if (fell)
@@ -116,7 +132,8 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     uint64_t fits =
         max64(f->rate * (stays_ns(base) / 1000) / 1000000, FLIGHT_MIN_BYTES);
     bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
-    f->held = f->rate < SLOW_BYTES_S && !grows && (f->held || queued);
+    bool slow = f->rate < SLOW_BYTES_S && !grows;
+    f->held = f->held ? slow || queued : slow && queued;
     uint64_t most = f->held ? fits : SESSION_WINDOW_MAX;
     if (queued)
         f->max = fits;
@@ -134,4 +151,31 @@ uint64_t flight_room(const struct session *s, uint64_t in_flight, bool brief)
         max = FLIGHT_DRAINED_BYTES;
     max += brief ? BRIEF_MORE_BYTES : 0;
     return in_flight < max ? max - in_flight : 0;
+}
+
+uint64_t flight_pause_until_ns(const struct session *s)
+{
+    return s->flight.held ? s->flight.next_ns : 0;
+}
+
+/*
+ * What QUIC repeats is bound by its own window only, which knows nothing of such a line
+ * yet: a second of a quick one that a slow one lost came over it again and again. So
+ * packets leave one by one there, no quicker than the line carries them. Where answers
+ * come at once nobody waits for longer than for one.
+ */
+void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
+                    uint64_t now_ns)
+{
+    struct flight *f = &s->flight;
+    if (in_flight <= before)
+        return;
+    f->left_bytes += in_flight - before;
+    if (!f->held)
+        return;
+    uint64_t rate = max64(f->rate, PACE_MIN_BYTES_S);
+    rate = in_flight > f->max ? rate - rate / 4 : rate + rate / 2;
+    uint64_t pause_ns = (in_flight - before) * 1000000 / rate * 1000;
+    uint64_t most_ns = f->latest_ns != 0 ? f->latest_ns : pause_max_ns;
+    f->next_ns = now_ns + min64(pause_ns, min64(most_ns, pause_max_ns));
 }

@@ -62,9 +62,11 @@ struct flight {
     uint64_t least_ns[2]; /* round trip, in this while and in the one before */
     uint64_t turned_ns, latest_ns, drained_ns;
     uint64_t since_ns, acked_bytes; /* when the rate began to be taken, all by then */
+    uint64_t left_bytes;            /* since then, repeats too */
     uint64_t seen_bytes;            /* all that was acknowledged by the latest word */
     uint64_t rates[FLIGHT_RATES], rate; /* bytes a second; the most of them */
     uint64_t max;                       /* bytes */
+    uint64_t next_ns;                   /* when the next packet may leave */
     unsigned turn, steady; /* the latter: rates since the last that was more */
     bool held, draining;
 };
@@ -308,6 +310,11 @@ void flight_begin(struct session *s, uint64_t now_ns); /* on another path */
 void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
 /* How many bytes more may be under way: of bulk, or of what is brief. */
 uint64_t flight_room(const struct session *s, uint64_t in_flight, bool brief);
+/* Until when nothing more may leave, not what QUIC repeats either; 0: it may. */
+uint64_t flight_pause_until_ns(const struct session *s);
+/* A round has sent: so much was under way before it, and so much now. */
+void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
+                    uint64_t now_ns);
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,

@@ -256,6 +256,8 @@ static uint64_t in_flight(const struct session *s)
 static size_t round_budget(const struct session *s)
 {
     size_t quantum = ngtcp2_conn_get_send_quantum(s->conn);
+    if (s->flight.held)
+        return 1; /* packet */
     if (!s->paced)
         return ROUND_BYTES_MAX;
     return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
@@ -303,6 +305,8 @@ bool output_run(struct session *s)
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;
+    if (ts < flight_pause_until_ns(s))
+        return false;
     steer_vouch(s, ts);
     struct batch b = batch_begin(s, ts);
     bool ping = s->ping_due && session_is_secure(s);
@@ -334,11 +338,12 @@ bool output_run(struct session *s)
     s->pressure.waits = waits_for_path(s);
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
+    flight_on_sent(s, before, in_flight(s), ts);
     if (in_flight(s) > before)
         paths_on_sent(&s->net, large, ts / 1000);
     if (s->paced)
         ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
-    return !s->paced && round >= max && !blocked;
+    return (!s->paced || s->flight.held) && round >= max && !blocked;
 }
 
 void output_close(struct session *s, uint64_t code, const char *reason)

@@ -37,6 +37,9 @@ static void arm_timer(struct session *s)
         next = ngtcp2_conn_get_expiry(s->conn);
         if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
             next = now + 5 * NGTCP2_MILLISECONDS; /* the path is full */
+        uint64_t pause = flight_pause_until_ns(s);
+        if (pause > now) /* nothing leaves before, and perhaps something waits */
+            next = pause;
         uint64_t keep = s->keeps_alive ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
         if (keep < next / 1000)
             next = keep * 1000;

@@ -1,8 +1,8 @@
 /*
  * Load on a broker's control port: starts BROKERD, opens N devices with keys of their
  * own from many loopback addresses, and reports as JSON the rate of handshakes, the
- * broker's memory for each idle device, and after a restart the time until all are
- * back, when each comes no sooner than the broker asked it to.
+ * broker's memory for each idle device and for each that has left, and after a restart
+ * the time until all are back, when each comes no sooner than the broker asked it to.
  */
 #include <netinet/in.h>
 #include <signal.h>
@@ -179,6 +179,25 @@ static void make_devices(struct load *l)
     }
 }
 
+/* All leave; what the broker has given back some seconds later. */
+static void leave(struct load *l, long before_kb)
+{
+    for (uint32_t i = 0; i < l->count; i++) {
+        channel_free(l->devices[i].channel);
+        l->devices[i].channel = NULL;
+        l->devices[i].ready = false;
+    }
+    l->ready = l->started = 0;
+    double end = bench_seconds() + 5;
+    while (bench_seconds() < end)
+        loop_turn(l->loop);
+    printf("{\"event\":\"left\",\"devices\":%u,\"bytes_per_departed_device\":%.0f}\n",
+           l->count,
+           (double)(child_memory_kb(&l->broker) - before_kb) * 1024 / l->count);
+    start_more(l);
+    run_until_all(l);
+}
+
 static void on_tick(void *ctx)
 {
     (void)ctx; /* wakes the loop, so that run_until_all sees the time */
@@ -205,7 +224,7 @@ int main(int argc, char **argv)
     make_devices(&l);
     child_start(&l.broker, argv + 2);
 
-    long kb = child_memory_kb(&l.broker);
+    long before_kb = child_memory_kb(&l.broker), kb = before_kb;
     double begin = bench_seconds();
     start_more(&l);
     run_until_all(&l);
@@ -217,6 +236,7 @@ int main(int argc, char **argv)
            l.count, l.count / took, cpu / l.count, (double)kb * 1024 / l.count,
            l.failures);
 
+    leave(&l, before_kb);
     l.connects = l.failures = 0;
     begin = bench_seconds();
     child_stop(&l.broker);

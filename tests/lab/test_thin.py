@@ -23,6 +23,8 @@ TYPED_MAX_S = 5
 BOTH_S = 20        # long enough for a trial of the other path, as there was
 GAP_S = 5          # TCP alone: 1 to 3 s
 BUSY_S = 8         # after the change
+MOVED_S = 16
+MOVED_MAX_S = 8    # what a new path takes, and what was lost with the old one
 NEW_MAX = 20       # connections of four programs that are begun in it; it was 3 to 14
 
 
@@ -79,6 +81,28 @@ def test_who_types_while_both_ways_are_full(gate, kind, queue_ms):
     # Measured 1.0 to 1.3 s, 2.5 once beside other tests; before: 4.9 to 8.4 s.
     assert late < 2 * TYPED_S and most < TYPED_MAX_S, done.stdout
     assert rate > 16000, rate   # of 32
+
+
+def test_who_types_over_a_move(gate):
+    """From one line of 128 kbit/s to another, both ways full: it begins with what the
+    old one bore, not with a second of bytes at once."""
+    g = gate(host="masq", client="masq", wire_client=THIN, wire_third=THIN)
+    server = g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000")
+    wait_direct(proc)
+    down = g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "down")
+    g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "up")
+    wait_until(lambda: came(down) > 100000 and came(server) > 60000, 60,
+               "a full line whose rate is known")
+    typist = g.client.start_peer("typist", "127.0.0.1", proc.port, MOVED_S)
+    time.sleep(3)
+    g.topo.move(g.topo.client)
+    wait_until(lambda: not typist.running, 90, "who types")
+    assert typist.status == 0, typist.stdout
+    print(typist.stdout.strip())
+    most = float(re.search(r"max (\S+)", typist.stdout).group(1))
+    assert most < MOVED_MAX_S, typist.stdout
 
 
 def test_a_download_on_a_line_that_becomes_thin(gate):

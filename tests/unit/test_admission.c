@@ -50,6 +50,32 @@ static void test_ledger_forgets_the_longest_unused(void **state)
     ledger_fini(&l);
 }
 
+/* Whoever comes once and never again is forgotten; who comes now and then is not. */
+static void test_budgets_are_forgotten_when_they_are_whole(void **state)
+{
+    uint8_t here[KEY_LEN] = {1}, key[KEY_LEN] = {2}, other[KEY_LEN] = {3};
+    struct admission a = {0};
+    uint64_t now = 1000;
+    (void)state;
+    assert_int_equal(admission_init(&a, secret), 0);
+    for (int i = 0; i < 5000; i++) {
+        memcpy(key + 1, &i, sizeof(i));
+        assert_true(admission_message(&a, key, ADMISSION_HOST, now));
+        assert_true(admission_pass(&a, key, false, now));
+        assert_true(admission_tell_asked(&a, key, other, SAID_BULK, 1, now));
+    }
+    admission_accepted(&a, here, other, &(struct addr){0});
+    while (admission_message(&a, here, ADMISSION_HOST, now))
+        continue;
+    for (int i = 0; i < 8; i++) {
+        admission_sweep(&a, now);
+        assert_true(admission_message(&a, here, ADMISSION_HOST, now += 100000));
+    }
+    assert_true(a.devices.count <= 2 && a.hosts.count <= 1 && a.told.count == 0);
+    assert_true(admission_knows(&a, here, other)); /* this is no budget */
+    admission_fini(&a);
+}
+
 static void test_a_key_has_one_budget(void **state)
 {
     struct admission a;
@@ -466,6 +492,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ledger_forgets_the_longest_unused),
+        cmocka_unit_test(test_budgets_are_forgotten_when_they_are_whole),
         cmocka_unit_test(test_a_key_has_one_budget),
         cmocka_unit_test(test_strangers_take_nothing_from_the_known),
         cmocka_unit_test(test_a_hosts_word_counts_for_more_than_a_badge),
