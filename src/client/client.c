@@ -625,6 +625,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct client *c = ctx;
     log_info("the network changed (%s)", netmon_reason_name(reason));
+    net_sessions_enter(c->budget);
     homes_kick(&c->homes);
     LIST_EACH (struct entry, e, &c->entries, link)
         peer_on_network_change(e->peer);

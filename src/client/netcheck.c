@@ -599,7 +599,9 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     int rc = loop_open(&s.loop);
     if (rc != 0)
         return fault_lack(f, rc);
-    if (net_init(&s.net, s.loop, c->key, NULL) != 0)
+    struct net_budget *budget = net_budget_new();
+    net_budget_share(budget, c->state);
+    if (net_init(&s.net, s.loop, c->key, budget) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,
@@ -635,5 +637,6 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     net_fini(&s.net);
     loop_run(s.loop);
     loop_close(s.loop);
+    net_budget_free(budget);
     return rc;
 }

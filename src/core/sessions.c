@@ -2,6 +2,7 @@
 #include "core/sessions.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const uint64_t slot_us = SESSIONS_SLOT_S * UINT64_C(1000000);
 
@@ -10,13 +11,30 @@ static bool is_of_life(const struct sessions *s, unsigned back, uint64_t now_us)
     return s->slot >= back && s->slot - back + SESSIONS_SLOTS > now_us / slot_us;
 }
 
-unsigned sessions_open(const struct sessions *s, uint64_t now_us)
+static unsigned sum_of(const struct sessions *s, const uint16_t of[SESSIONS_SLOTS],
+                       uint64_t now_us)
 {
     unsigned n = 0;
     for (unsigned back = 0; back < SESSIONS_SLOTS; back++)
         if (is_of_life(s, back, now_us))
-            n += s->opened[(s->slot - back) % SESSIONS_SLOTS];
+            n += of[(s->slot - back) % SESSIONS_SLOTS];
     return n;
+}
+
+unsigned sessions_open(const struct sessions *s, uint64_t now_us)
+{
+    return sum_of(s, s->opened, now_us);
+}
+
+static unsigned to_come(unsigned others)
+{
+    return others < SESSIONS_TO_COME ? others : SESSIONS_TO_COME;
+}
+
+/* What is open, and what is still to come. */
+static unsigned engaged(const struct sessions *s, uint64_t now_us)
+{
+    return sessions_open(s, now_us) + to_come(sum_of(s, s->others, now_us));
 }
 
 unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us)
@@ -34,7 +52,7 @@ static unsigned most_of(const struct sessions *s, uint64_t broker, uint64_t now_
 
 unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    unsigned open = sessions_open(s, now_us), most = most_of(s, broker, now_us);
+    unsigned open = engaged(s, now_us), most = most_of(s, broker, now_us);
     return open < most ? most - open : 0;
 }
 
@@ -51,16 +69,27 @@ bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned lef
     return left > 0 && left >= (least < few ? least : few);
 }
 
+static void add(uint16_t *sum, unsigned n)
+{
+    *sum = n < (unsigned)(UINT16_MAX - *sum) ? (uint16_t)(*sum + n) : UINT16_MAX;
+}
+
 void sessions_count(struct sessions *s, unsigned n, uint64_t now_us)
 {
     uint64_t slot = now_us / slot_us;
     for (unsigned i = 0; i < SESSIONS_SLOTS && s->slot < slot; i++) {
         uint64_t gone = slot - i;
         if (gone > s->slot)
-            s->opened[gone % SESSIONS_SLOTS] = 0;
+            s->opened[gone % SESSIONS_SLOTS] = s->others[gone % SESSIONS_SLOTS] = 0;
     }
     s->slot = slot;
-    s->opened[slot % SESSIONS_SLOTS] += (uint16_t)n;
+    add(&s->opened[slot % SESSIONS_SLOTS], n);
+}
+
+void sessions_count_others(struct sessions *s, unsigned n, uint64_t now_us)
+{
+    sessions_count(s, n, now_us);
+    add(&s->others[s->slot % SESSIONS_SLOTS], n);
 }
 
 void sessions_return(struct sessions *s, unsigned n, uint64_t now_us)
@@ -105,31 +134,61 @@ bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
     return s->slot <= now_us / slot_us && s->borne_us <= now_us;
 }
 
-uint64_t sessions_wait_ms(const struct sessions *s, uint64_t now_us)
+uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    for (unsigned back = SESSIONS_SLOTS; back-- > 0;)
-        if (is_of_life(s, back, now_us) &&
-            s->opened[(s->slot - back) % SESSIONS_SLOTS] > 0)
+    unsigned half = most_of(s, broker, now_us) / 2, open = sessions_open(s, now_us);
+    unsigned others = sum_of(s, s->others, now_us);
+    for (unsigned back = SESSIONS_SLOTS; back-- > 0;) {
+        size_t i = (s->slot - back) % SESSIONS_SLOTS;
+        if (!is_of_life(s, back, now_us) || s->opened[i] == 0)
+            continue;
+        open -= s->opened[i];
+        others -= s->others[i];
+        if (open + to_come(others) <= half)
             return ((s->slot - back + SESSIONS_SLOTS) * slot_us - now_us) / 1000 + 1;
+    }
     return 0;
 }
 
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap)
 {
+    unsigned again_s = (unsigned)(sessions_wait_ms(s, broker, now_us) / 1000 + 1);
     if (sessions_borne(s, broker, now_us) == 0)
         (void)snprintf(
             buf, cap,
             "enough ports were tried from here for this minute: again in %u s",
-            (unsigned)(sessions_wait_ms(s, now_us) / 1000 + 1));
+            again_s);
     else
         (void)snprintf(buf, cap,
                        "this network takes only about %u new connections at once: few "
-                       "ports are tried",
-                       s->borne);
+                       "ports are tried, again in %u s",
+                       s->borne, again_s);
 }
 
 void sessions_forget(struct sessions *s)
 {
     s->borne = s->seen = 0;
+}
+
+void sessions_enter(struct sessions *s, uint64_t network)
+{
+    if (s->network == network)
+        return;
+    memset(s, 0, sizeof(*s));
+    s->network = network;
+}
+
+struct sessions *sessions_of(struct sessions all[static SESSIONS_NETWORKS],
+                             uint64_t network)
+{
+    struct sessions *oldest = &all[0];
+    for (unsigned i = 0; i < SESSIONS_NETWORKS; i++) {
+        if (all[i].network == network)
+            return &all[i];
+        if (all[i].slot < oldest->slot)
+            oldest = &all[i];
+    }
+    sessions_enter(oldest, network);
+    return oldest;
 }

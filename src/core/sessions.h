@@ -4,7 +4,10 @@
  * port that is tried is one, it stands for a minute or longer, and many NATs bound them
  * for a customer: a full table keeps out whatever else stands behind that NAT.
  *
- * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, whatever was seen. Where the network
+ * What is opened for any other reason counts, and is never refused: prediction has what
+ * that leaves of SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, whatever was seen. It leaves
+ * room for as many again: who has just begun opens more. It is all of one network:
+ * another one's NAT begins with none. Where the network
  * was seen to take fewer (core/waves.h asks it): a quarter of what were open when it
  * last took another, for SESSIONS_BORNE_S. Whose answers told that is a broker, which
  * may lie: until another one's have told it too, it counts for less long for what is
@@ -20,6 +23,7 @@
 
 enum {
     SESSIONS_AT_ONCE = 848, /* a network of 1,024 keeps 176 for others */
+    SESSIONS_TO_COME = 128, /* of other reasons, at most, for which room is left */
     SESSIONS_BORNE_S = 1800,
     SESSIONS_HEARSAY_S = 120, /* of one broker, for another's */
     SESSIONS_LIFE_S = 60,
@@ -27,12 +31,15 @@ enum {
     SESSIONS_LEAST = 256, /* of others: more than that may fill a small table */
     SESSIONS_SLOTS = 13,  /* of 5 s: those of a life, and the one that has begun */
     SESSIONS_SLOT_S = 5,
+    SESSIONS_NETWORKS = 4, /* of which sums are kept */
 };
 
 /* All zero at first. */
 struct sessions {
+    uint64_t network;                /* which; 0: not known */
     uint64_t slot;                   /* the newest: which since time began */
     uint16_t opened[SESSIONS_SLOTS]; /* by slot modulo their number */
+    uint16_t others[SESSIONS_SLOTS]; /* of them: not by prediction */
     unsigned seen;                   /* with so many open it last took another */
     unsigned borne;                  /* it took so many and no more; 0: not known */
     uint64_t borne_us;               /* seen then */
@@ -41,6 +48,8 @@ struct sessions {
 
 /* `n` are opened now, or are about to be. */
 void sessions_count(struct sessions *s, unsigned n, uint64_t now_us);
+/* The same, for another reason than prediction. */
+void sessions_count_others(struct sessions *s, unsigned n, uint64_t now_us);
 /* Of those that were counted last, `n` are not opened. */
 void sessions_return(struct sessions *s, unsigned n, uint64_t now_us);
 /* How many may be opened now, by way of that broker. */
@@ -64,12 +73,18 @@ unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_
 void sessions_learn(struct sessions *s, const struct sessions *other);
 /* False of what another start of this machine left. */
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us);
-/* From now: until the oldest ones end, in ms; 0: none is open. */
-uint64_t sessions_wait_ms(const struct sessions *s, uint64_t now_us);
+/* From now: until so many have ended that half of what may be is left, and some have
+ * ended at least, in ms; 0: none is open. */
+uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us);
 /* Why no more may be opened, for people. */
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap);
-/* The network is another one. */
+/* What was seen of the network may be so no more. */
 void sessions_forget(struct sessions *s);
+/* It is that network now: empty, where it was another one. */
+void sessions_enter(struct sessions *s, uint64_t network);
+/* That network's, which takes the place of the one that was used longest ago. */
+struct sessions *sessions_of(struct sessions all[static SESSIONS_NETWORKS],
+                             uint64_t network);
 
 #endif

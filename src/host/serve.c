@@ -260,6 +260,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct serve *s = ctx;
     log_info("the network changed (%s)", netmon_reason_name(reason));
+    net_sessions_enter(s->host.budget);
     for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
          p = presences_next(s->host.presences, p))
         uplink_kick(p->endpoint.uplink);

@@ -154,6 +154,8 @@ static void attempt_start(struct dial *d)
         note_failure(d, err);
         return;
     }
+    if (addr_scope_of(&d->addrs[i]) == ADDR_SCOPE_GLOBAL) /* not a LAN's service */
+        loop_begin_session(d->loop, &d->addrs[i]);
     attempt_watch(d, a);
 }
 

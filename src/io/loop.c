@@ -26,6 +26,8 @@ struct loop {
     struct agenda fine;
     bool has_pool;
     bool turning, called; /* in loop_turn; a timer was called in it */
+    loop_cb on_session;
+    void *on_session_ctx;
 };
 
 struct loop_poll {
@@ -392,4 +394,16 @@ bool wake_is_open(const struct wake *w)
 void wake_in_background(struct wake *w)
 {
     uv_unref((uv_handle_t *)&w->async->uv);
+}
+
+void loop_on_session(struct loop *l, loop_cb cb, void *ctx)
+{
+    l->on_session = cb;
+    l->on_session_ctx = ctx;
+}
+
+void loop_begin_session(struct loop *l, const struct addr *to)
+{
+    if (l->on_session != NULL && addr_scope_of(to) >= ADDR_SCOPE_PRIVATE)
+        l->on_session(l->on_session_ctx);
 }

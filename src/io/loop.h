@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/addr.h"
 #include "core/agenda.h"
 #include "core/err.h"
 
@@ -39,6 +40,15 @@ uint64_t loop_now_ms(const struct loop *l);
 void loop_refresh(struct loop *l);
 
 typedef void (*loop_cb)(void *ctx);
+
+/*
+ * `cb` is told of each session with another machine that something on this loop begins:
+ * a TCP connection, or a UDP socket's first packet to an address. Each is an entry in
+ * the tables of NATs and firewalls on the way. NULL: nobody is.
+ */
+void loop_on_session(struct loop *l, loop_cb cb, void *ctx);
+/* It begins now; towards this machine itself and within its link none does. */
+void loop_begin_session(struct loop *l, const struct addr *to);
 
 /* Initialised by timer_init; then it may be stopped and started any number of times. */
 struct timer {

@@ -377,6 +377,49 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
     memcpy(id, routes, NETMON_NETWORK_LEN);
 }
 
+struct way_out {
+    uint32_t priority;
+    bool found;
+    uint8_t hash[NETMON_HASH_LEN];
+};
+
+static void on_way_out(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct way_out *w = ctx;
+    struct rtmsg m;
+    uint32_t priority = 0;
+    size_t head = NLMSG_ALIGN(sizeof(m)), part_len = 0;
+    if (type != RTM_NEWROUTE || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    if (m.rtm_family != AF_INET || !is_default(&m))
+        return;
+    const uint8_t *part =
+        netlink_attribute(body + head, len - head, RTA_PRIORITY, &part_len);
+    if (part != NULL && part_len == sizeof(priority))
+        memcpy(&priority, part, sizeof(priority));
+    if (w->found && priority >= w->priority)
+        return;
+    *w = (struct way_out){.priority = priority, .found = true};
+    on_route(w->hash, type, body, len);
+}
+
+/* NATs are IPv4's: where there is none, what IPv6 starts from. */
+uint64_t netmon_way_out(void)
+{
+    struct addr local, v4 = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}},
+                       v6 = {.family = ADDR_V6, .port = 9, .ip = {0x26, 0x20}};
+    struct way_out w = {0};
+    uint64_t name;
+    (void)!netlink_dump(RTM_GETROUTE, on_way_out, &w);
+    if (netmon_source(&v4, &local))
+        hash_more(w.hash, local.ip, 3); /* of /24 */
+    else if (netmon_source(&v6, &local))
+        hash_more(w.hash, local.ip, 8);
+    memcpy(&name, w.hash, sizeof(name));
+    return name;
+}
+
 static void on_settled(void *ctx)
 {
     struct netmon *n = ctx;

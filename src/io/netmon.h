@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/addr.h"
 #include "core/err.h"
@@ -41,6 +42,13 @@ const char *netmon_reason_name(enum netmon_reason reason);
  * alike.
  */
 void netmon_network(uint8_t id[static NETMON_NETWORK_LEN]);
+
+/*
+ * A name for where what leaves this machine goes: the best default route, and the
+ * prefix of the address from which it starts. Other interfaces and other addresses of
+ * that network are no part of it. 0: there is no way out. Two networks may look alike.
+ */
+uint64_t netmon_way_out(void);
 
 /*
  * The usable addresses of interfaces that are up, port 0: global before private,

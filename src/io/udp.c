@@ -27,6 +27,7 @@ enum {
     SLOTS = 4,
     SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS,
     ROUNDS = 8,
+    KNOWN = 64,
 };
 
 struct udp {
@@ -37,8 +38,11 @@ struct udp {
     uint8_t *scratch;
     const struct udp_events *events;
     void *ctx;
-    bool want_write, no_segment, busy, freed;
-    bool dual; /* of IPv4, and its descriptor of both: it has met a translator */
+    bool want_write, no_segment, busy, freed, leaves_count;
+    bool dual;        /* of IPv4, and its descriptor of both: it has met a translator */
+    struct addr last; /* to which something was sent */
+    uint32_t known[KNOWN]; /* hashes of those before it */
+    unsigned known_next;
 };
 
 static void on_ready(void *ctx, int events);
@@ -197,6 +201,33 @@ static bool batch_is_taken(struct udp *u, const struct sockaddr_storage *ss,
     }
 }
 
+void udp_leave_count(struct udp *u, bool yes)
+{
+    u->leaves_count = yes;
+}
+
+static uint32_t hash_of(const struct addr *a)
+{
+    uint32_t h = 2166136261u ^ a->port; /* FNV-1a */
+    for (size_t i = 0; i < (a->family == ADDR_V4 ? 4 : sizeof(a->ip)); i++)
+        h = (h ^ a->ip[i]) * 16777619u;
+    return h != 0 ? h : 1;
+}
+
+/* The first packet to an address begins a session. */
+static void note_sent(struct udp *u, const struct addr *to)
+{
+    if (u->leaves_count || addr_equal(to, &u->last))
+        return;
+    uint32_t hash = hash_of(to);
+    u->last = *to;
+    for (unsigned i = 0; i < KNOWN; i++)
+        if (u->known[i] == hash)
+            return;
+    u->known[u->known_next++ % KNOWN] = hash;
+    loop_begin_session(u->loop, to);
+}
+
 static int send_there(struct udp *u, const struct sockaddr_storage *ss, socklen_t slen,
                       const uint8_t *buf, size_t len, size_t segment_len)
 {
@@ -261,9 +292,11 @@ int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t le
     if (to->family != u->family || slen == 0)
         return POSTERN_ERR_UNREACHABLE;
     int rc = send_there(u, &ss, slen, buf, len, segment_len);
-    return rc == POSTERN_ERR_UNREACHABLE && u->family == ADDR_V4
-               ? send_translated(u, to, buf, len, segment_len)
-               : rc;
+    if (rc == POSTERN_ERR_UNREACHABLE && u->family == ADDR_V4)
+        rc = send_translated(u, to, buf, len, segment_len);
+    if (rc == 0)
+        note_sent(u, to);
+    return rc;
 }
 
 static size_t gro_size(struct msghdr *msg, size_t len)

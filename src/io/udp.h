@@ -46,6 +46,9 @@ MUST_CHECK int udp_connect(struct udp *u, const struct addr *to);
  */
 MUST_CHECK int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf,
                         size_t len, size_t segment_len);
+/* Whoever sends from it counts what sessions that begins (loop_begin_session); false,
+ * as at first: it does so itself. */
+void udp_leave_count(struct udp *u, bool yes);
 /* The bound address; the port is what was given by the kernel. */
 void udp_local(const struct udp *u, struct addr *a);
 /* Our address on the way to `to`, for people: what the routes say now. */

@@ -17,7 +17,6 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "path/kind.h"
-#include "path/net_sessions.h"
 #include "path/offer.h"
 
 enum {
@@ -910,7 +909,6 @@ void approach_on_network_change(struct approach *a)
     renew_locals(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
-    net_sessions_forget(a->config.net->budget);
     if (a->config.client) {
         ladder_on_network_change(&a->lead->ladder, clock_us());
         poke(a);

@@ -114,6 +114,8 @@ int attempt_connect_on(struct attempt **out, struct net *net, int fd,
         rc = begin(out, net, fd, terms, cb, ctx);
     if (rc != 0)
         return rc;
+    if (!terms->counted)
+        loop_begin_session(net->loop, remote);
     (*out)->remote = *remote;
     watch_for(&(*out)->watch, WATCH_WRITE);
     return 0;
@@ -138,7 +140,8 @@ int attempt_awaited(struct attempt **out, struct net *net, int fd,
     int rc = begin(out, net, fd, terms, cb, ctx);
     if (rc != 0)
         return rc;
-    (void)!sock_remote(fd, &(*out)->remote);
+    if (sock_remote(fd, &(*out)->remote) == 0)
+        loop_begin_session(net->loop, &(*out)->remote); /* its SYN went before */
     (*out)->connected = (*out)->awaited = true;
     watch_for(&(*out)->watch, WATCH_READ);
     return 0;

@@ -24,6 +24,7 @@ struct greeting_terms {
     bool near;
     /* The other side calls as well, and nobody listens: who calls first waits. */
     bool both_call;
+    bool counted; /* as a session of this device's NAT, by the caller */
 };
 
 /*

@@ -49,6 +49,7 @@ size_t canary_send(struct canary *c, struct net *net,
             c->socket = NULL;
             return 0;
         }
+        udp_leave_count(c->socket, true);
     }
     int n = stun_build_marked_request(buf, sizeof(buf), c->own, c->proof);
     if (n > 0)

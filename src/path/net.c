@@ -31,6 +31,8 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
         n->budget = net_budget_new();
         n->own_budget = true;
     }
+    if (budget != NULL)
+        loop_on_session(loop, net_sessions_on_other, budget);
     n->scratch = malloc(UDP_SCRATCH_BYTES);
     net_allow_descriptors();
     helper_open(loop);

@@ -30,7 +30,8 @@ struct net {
     uint8_t *scratch; /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };
 
-/* `budget` is what all of the process share, and outlives it; NULL: one of its own. */
+/* `budget` is what all of the process share, and outlives the loop, whose sessions
+ * count there; NULL: one of its own. */
 MUST_CHECK int net_init(struct net *n, struct loop *loop, const struct keypair *own,
                         struct net_budget *budget);
 void net_fini(struct net *n);

@@ -1,17 +1,22 @@
 /* One lock, one record. */
 #include "path/net_sessions.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <sodium.h>
 
 #include "io/clock.h"
-#include "io/own_file.h"
+#include "io/netmon.h"
+#include "io/shared_record.h"
+
+enum { LAST_TRIES = 64 }; /* of SHARED_RECORD_WAIT_US */
+
+/* What all programs opened, as it is read and written. */
+struct sums {
+    struct sessions of[SESSIONS_NETWORKS];
+};
 
 struct net_budget *net_budget_new(void)
 {
@@ -21,14 +26,63 @@ struct net_budget *net_budget_new(void)
         return NULL;
     randombytes_buf(secret, sizeof(secret));
     budget_init(&b->packets, secret);
+    b->opened.network = netmon_way_out();
     b->file = -1;
     return b;
 }
 
+/* What this program opened since it could tell last. */
+static void pay(struct net_budget *b, struct sessions *all, uint64_t now_us)
+{
+    if (b->owed > 0)
+        sessions_count(all, (unsigned)b->owed, now_us);
+    else
+        sessions_return(all, (unsigned)-b->owed, now_us);
+    sessions_count_others(all, b->owed_others, now_us);
+    b->owed = 0;
+    b->owed_others = 0;
+}
+
+/* The sum of all programs in this network: shared_put is to follow. NULL: not known. */
+static struct sessions *shared_get(struct net_budget *b, struct sums *s, bool patient,
+                                   uint64_t now_us)
+{
+    if (!shared_record_take(b->file, s, sizeof(*s), patient && !b->held)) {
+        b->held = b->held || patient; /* who holds it may have been stopped */
+        return NULL;
+    }
+    b->held = false;
+    for (unsigned i = 0; i < SESSIONS_NETWORKS; i++)
+        if (!sessions_are_of_now(&s->of[i], now_us))
+            memset(&s->of[i], 0, sizeof(s->of[i]));
+    struct sessions *all = sessions_of(s->of, b->opened.network);
+    sessions_learn(&b->opened, all); /* another program has seen it */
+    pay(b, all, now_us);
+    return all;
+}
+
+static void shared_put(struct net_budget *b, const struct sums *s)
+{
+    shared_record_put(b->file, s, sizeof(*s));
+}
+
+/* No loop waits any more: what is not told now never will be. */
+static void pay_last(struct net_budget *b)
+{
+    struct sums s;
+    for (int i = 0; i < LAST_TRIES && (b->owed != 0 || b->owed_others > 0); i++) {
+        b->held = false;
+        if (shared_get(b, &s, true, clock_us()) != NULL)
+            shared_put(b, &s);
+    }
+}
+
 void net_budget_free(struct net_budget *b)
 {
-    if (b != NULL && b->file >= 0)
-        (void)close(b->file);
+    if (b != NULL && b->file >= 0) {
+        pay_last(b);
+        shared_record_close(b->file);
+    }
     free(b);
 }
 
@@ -37,26 +91,7 @@ void net_budget_share(struct net_budget *b, const char *dir)
     char path[4096];
     int n = snprintf(path, sizeof(path), "%s/sessions", dir);
     if (b != NULL && b->file < 0 && n > 0 && (size_t)n < sizeof(path))
-        b->file = own_file_open(dir, path, O_RDWR);
-}
-
-/* True: *all is that of all programs, and shared_put is to follow. */
-static bool shared_get(struct net_budget *b, struct sessions *all, uint64_t now_us)
-{
-    if (b->file < 0 || flock(b->file, LOCK_EX | LOCK_NB) != 0)
-        return false; /* who holds it may have been stopped */
-    if (pread(b->file, all, sizeof(*all), 0) != (ssize_t)sizeof(*all) ||
-        !sessions_are_of_now(all, now_us))
-        memset(all, 0, sizeof(*all));
-    sessions_learn(&b->opened, all); /* another program has seen it */
-    return true;
-}
-
-static void shared_put(struct net_budget *b, const struct sessions *all)
-{
-    if (pwrite(b->file, all, sizeof(*all), 0) != (ssize_t)sizeof(*all))
-        (void)!ftruncate(b->file, 0);
-    (void)flock(b->file, LOCK_UN);
+        b->file = shared_record_open(dir, path);
 }
 
 static unsigned least_of(unsigned a, unsigned b)
@@ -78,43 +113,55 @@ static unsigned allowed(const struct opener *o, const struct sessions *all,
 unsigned net_sessions_take(const struct opener *o, unsigned wanted)
 {
     struct net_budget *b = o->budget;
-    struct sessions all;
+    struct sums s;
     uint64_t now_us = clock_us();
-    bool shared = shared_get(b, &all, now_us);
-    unsigned n = least_of(wanted, allowed(o, shared ? &all : NULL, now_us));
+    struct sessions *all = shared_get(b, &s, true, now_us);
+    unsigned n = least_of(wanted, allowed(o, all, now_us));
     sessions_count(&b->opened, n, now_us);
     if (o->peer != 0)
         shares_count(&b->shares, o->peer, n, now_us);
-    if (shared) {
-        sessions_count(&all, n, now_us);
-        shared_put(b, &all);
+    b->owed += (int)n;
+    if (all != NULL) {
+        pay(b, all, now_us);
+        shared_put(b, &s);
     }
     return n;
 }
 
 void net_sessions_return(const struct opener *o, unsigned n)
 {
-    struct sessions all;
+    struct net_budget *b = o->budget;
+    struct sums s;
     uint64_t now_us = clock_us();
     if (n == 0)
         return;
-    sessions_return(&o->budget->opened, n, now_us);
+    sessions_return(&b->opened, n, now_us);
     if (o->peer != 0)
-        shares_return(&o->budget->shares, o->peer, n);
-    if (!shared_get(o->budget, &all, now_us))
-        return;
-    sessions_return(&all, n, now_us);
-    shared_put(o->budget, &all);
+        shares_return(&b->shares, o->peer, n);
+    b->owed -= (int)n;
+    if (shared_get(b, &s, true, now_us) != NULL)
+        shared_put(b, &s);
+}
+
+void net_sessions_on_other(void *ctx)
+{
+    struct net_budget *b = ctx;
+    struct sums s;
+    uint64_t now_us = clock_us();
+    sessions_count_others(&b->opened, 1, now_us);
+    b->owed_others++;
+    if (shared_get(b, &s, false, now_us) != NULL)
+        shared_put(b, &s);
 }
 
 bool net_sessions_are_enough(const struct opener *o, unsigned wanted)
 {
-    struct sessions all;
+    struct sums s;
     uint64_t now_us = clock_us();
-    bool shared = shared_get(o->budget, &all, now_us);
-    unsigned left = allowed(o, shared ? &all : NULL, now_us);
-    if (shared)
-        shared_put(o->budget, &all);
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
+    unsigned left = allowed(o, all, now_us);
+    if (all != NULL)
+        shared_put(o->budget, &s);
     return sessions_are_enough(&o->budget->opened, wanted, left, o->broker, now_us);
 }
 
@@ -125,25 +172,27 @@ bool net_sessions_are_too_many(const struct opener *o)
 
 uint64_t net_sessions_words(const struct opener *o, char *buf, size_t cap)
 {
-    struct sessions all, *of = &o->budget->opened;
+    struct sums s;
     uint64_t now_us = clock_us();
-    if (shared_get(o->budget, &all, now_us)) {
-        shared_put(o->budget, &all);
-        of = &all;
-    }
-    sessions_words(of, o->broker, now_us, buf, cap);
-    return sessions_wait_ms(of, now_us);
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
+    if (all != NULL)
+        shared_put(o->budget, &s);
+    else
+        all = &o->budget->opened;
+    sessions_words(all, o->broker, now_us, buf, cap);
+    return sessions_wait_ms(all, o->broker, now_us);
 }
 
 unsigned net_sessions_open(const struct opener *o)
 {
-    struct sessions all;
+    struct sums s;
     uint64_t now_us = clock_us();
-    unsigned open = sessions_open(&o->budget->opened, now_us);
-    if (!shared_get(o->budget, &all, now_us))
-        return open;
-    unsigned of_all = sessions_open(&all, now_us);
-    shared_put(o->budget, &all);
+    unsigned open = sessions_open(&o->budget->opened, now_us), of_all = 0;
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
+    if (all != NULL) {
+        of_all = sessions_open(all, now_us);
+        shared_put(o->budget, &s);
+    }
     return of_all > open ? of_all : open;
 }
 
@@ -154,35 +203,43 @@ unsigned net_sessions_of_others(const struct opener *o)
 
 void net_sessions_saw(const struct opener *o, unsigned open)
 {
-    struct sessions all;
-    bool shared = shared_get(o->budget, &all, clock_us());
+    struct sums s;
+    struct sessions *all = shared_get(o->budget, &s, true, clock_us());
     sessions_saw(&o->budget->opened, open);
-    if (!shared)
+    if (all == NULL)
         return;
-    sessions_saw(&all, open);
-    shared_put(o->budget, &all);
+    sessions_saw(all, open);
+    shared_put(o->budget, &s);
 }
 
 void net_sessions_full(const struct opener *o)
 {
-    struct sessions all, *own = &o->budget->opened;
+    struct sums s;
+    struct sessions *own = &o->budget->opened;
     uint64_t now_us = clock_us();
-    bool shared = shared_get(o->budget, &all, now_us);
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
     sessions_full(own, o->broker, now_us);
-    if (!shared)
+    if (all == NULL)
         return;
-    sessions_full(&all, o->broker, now_us); /* of what all have opened */
-    sessions_learn(own, &all);
-    shared_put(o->budget, &all);
+    sessions_full(all, o->broker, now_us); /* of what all have opened */
+    sessions_learn(own, all);
+    shared_put(o->budget, &s);
 }
 
-void net_sessions_forget(struct net_budget *b)
+void net_sessions_enter(struct net_budget *b)
 {
-    struct sessions all;
-    bool shared = shared_get(b, &all, clock_us());
+    struct sums s;
+    uint64_t network = netmon_way_out();
+    if (network != b->opened.network) {
+        sessions_enter(&b->opened, network);
+        b->owed = 0; /* of the other one's */
+        b->owed_others = 0;
+    }
     sessions_forget(&b->opened);
-    if (!shared)
+    struct sessions *all = shared_get(b, &s, true, clock_us());
+    if (all == NULL)
         return;
-    sessions_forget(&all);
-    shared_put(b, &all);
+    sessions_forget(all);
+    sessions_forget(&b->opened);
+    shared_put(b, &s);
 }

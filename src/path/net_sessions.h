@@ -1,7 +1,9 @@
 /*
- * What prediction opens in this device's NAT, of all programs of a state directory: a
- * sum in a small file there, so that many short ones learn from each other what the
- * network bears (core/sessions.h decides). A hint: it may be lost, or deleted.
+ * What all programs of a state directory open in this device's NAT, by prediction and
+ * otherwise: a sum for each network in a small file there, so that many short ones
+ * learn from each other what the network bears (core/sessions.h decides). Prediction
+ * asks before it opens; what else is opened counts itself on a loop that a net was
+ * begun on with this budget. A hint: it may be lost, or deleted.
  */
 #ifndef POSTERN_PATH_NET_SESSIONS_H
 #define POSTERN_PATH_NET_SESSIONS_H
@@ -20,6 +22,9 @@ struct net_budget {
     struct sessions opened;
     struct shares shares;
     int file; /* what all programs of the state directory opened; -1: none */
+    int owed; /* opened, or returned, while another program held the file */
+    unsigned owed_others;
+    bool held; /* it was for long, the last time */
 };
 
 /* Who opens them. */
@@ -32,7 +37,8 @@ struct opener {
 /* With a fresh secret, or NULL; net_budget_free ends it, for which NULL is fine. */
 struct net_budget *net_budget_new(void);
 void net_budget_free(struct net_budget *b);
-/* Where the file cannot be written each program counts for itself. */
+/* Where the file cannot be written each program counts for itself; and while another
+ * one holds it, until it is free. */
 void net_budget_share(struct net_budget *b, const char *dir);
 
 /* How many of the wanted are to be opened now: they count. */
@@ -49,9 +55,13 @@ bool net_sessions_are_too_many(const struct opener *o);
 unsigned net_sessions_of_others(const struct opener *o);
 /* Opened within the last life by all of them. */
 unsigned net_sessions_open(const struct opener *o);
-/* As sessions_saw, _full and _forget. */
+/* As sessions_saw and _full. */
 void net_sessions_saw(const struct opener *o, unsigned open);
 void net_sessions_full(const struct opener *o);
-void net_sessions_forget(struct net_budget *b);
+/* One is opened for another reason: counts. `ctx`: a net_budget; as of loop_cb. */
+void net_sessions_on_other(void *ctx);
+/* The network changed, or may have: what it bears is forgotten; what was opened only
+ * where it is another one. */
+void net_sessions_enter(struct net_budget *b);
 
 #endif

@@ -318,7 +318,8 @@ static void open_sockets(struct predict *p)
         struct udp *u =
             room ? open_socket(net, p->plan.low_bind, &udp_events, p) : NULL;
         if (u == NULL)
-            break; /* fewer mappings, smaller odds */
+            break;                /* fewer mappings, smaller odds */
+        udp_leave_count(u, true); /* take_session */
         p->sockets[p->socket_count++] = u;
         budget_open_mapping(&net->budget->packets);
     }
@@ -364,6 +365,7 @@ void predict_release(struct predict *p, struct udp *s)
     for (unsigned i = 0; i < p->socket_count; i++)
         if (p->sockets[i] == s) {
             p->sockets[i] = NULL;
+            udp_leave_count(s, false);
             budget_close_mapping(&p->net->budget->packets);
         }
 }

@@ -461,6 +461,7 @@ static void sweep_from(struct tcp_meet *t, unsigned which, struct addr to)
 {
     struct greeting_terms terms = terms_of(t);
     struct addr local;
+    terms.counted = true; /* tcp_waves_opened */
     if (!swept_from(t, which, &local))
         return;
     for (; t->at[which] < PREDICT_LOW_COUNT; t->at[which]++) {

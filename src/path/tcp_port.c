@@ -146,6 +146,8 @@ static void query_begin(struct query *q, const struct addr *server, uint16_t por
     q->pending =
         tcp_connect(fd, server, 0) == 0 &&
         watch_start(&q->watch, q->port->net->loop, fd, WATCH_WRITE, on_ready, q) == 0;
+    if (q->pending)
+        loop_begin_session(q->port->net->loop, server);
 }
 
 /* The broker answers on its TCP port at each address that it names for STUN. */

@@ -404,8 +404,11 @@ static size_t make(void *ctx, uint8_t *buf)
 static void send_known(void *ctx, const struct addr *to, const uint8_t *buf, size_t len)
 {
     struct udp_punch *u = ctx;
-    if (u->sockets[0] != NULL)
-        (void)!udp_send(u->sockets[0], to, buf, len, len);
+    if (u->sockets[0] == NULL)
+        return;
+    udp_leave_count(u->sockets[0], true); /* prediction does */
+    (void)!udp_send(u->sockets[0], to, buf, len, len);
+    udp_leave_count(u->sockets[0], false);
 }
 
 static void arrived(void *ctx, struct udp *s, const struct addr *from,

@@ -1,10 +1,14 @@
 """Symmetric NATs: udp-punch predicts their ports."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 
 import pytest
 
-from .actors import HOST, wait_direct
+from .actors import HOST, wait_direct, wait_relay
 from .net import patience, wait_until
 from .topology import BROKER
 from .test_tcp_kinds import move_bytes, start
@@ -230,3 +234,98 @@ def test_a_loop_of_commands_leaves_room_to_others(gate, bound, failed):
     waited = [float(line) for line in beside.lines[began:]]
     assert sum(waited) > 15 and max(waited) < failed + 3 * patience(), sorted(waited)[-4:]
     assert len([gap for gap in waited if gap > 3 * patience()]) <= (failed > 0), waited
+
+
+BYSTANDER_UDP = """
+import os, socket, sys, time
+while True:
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(0.25)
+    # STUN: a Binding request; the first connection of each second by UDP
+    ask = b"\\0\\1\\0\\0\\x21\\x12\\xa4\\x42" + os.urandom(12)
+    got = False
+    for _ in range(3):
+        s.sendto(ask, (sys.argv[1], int(sys.argv[2])))
+        try:
+            got = len(s.recv(512)) > 0
+            break
+        except OSError:
+            pass
+    print("answered" if got else "failed", flush=True)
+    s.close()
+    time.sleep(1)
+"""
+
+
+@pytest.mark.needs("setpriv")
+def test_eight_commands_at_once_leave_room_to_others(gate):
+    """Whatever all of them open counts, not ports that they try alone: a NAT of 1,024
+    sessions of a minute never fills."""
+    g = gate(host="user:cone", client="user:sym,seed=2,sessions-max=1024,rst-closes,"
+             "tcp-transitory-ms=200,udp-ms=60000")
+    g.host.wrapper = g.client.wrapper = NO_LOW_PORTS
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    g.topo.cut_direct()
+    ns, programs, most = g.topo.client.ns, g.topo.programs, []
+    beside = [programs.start(ns, "beside", "python3", "-c", BYSTANDER, BROKER),
+              programs.start(ns, "beside-udp", "python3", "-c", BYSTANDER_UDP, BROKER, "443")]
+    wait_until(lambda: all(b.poll_output() or len(b.lines) > 2 for b in beside), 15,
+               "connections beside")
+    began = len(beside[0].lines)
+    ncs = [programs.start(ns, f"nc{i}", *NO_LOW_PORTS, g.client.program, "nc", HOST, "7000",
+                          env=g.client.env, stdin=subprocess.PIPE) for i in range(8)]
+
+    def waits():
+        for b in beside:
+            b.poll_output()
+        nat = g.topo.usernats["b"]
+        nat.signal(signal.SIGUSR2)
+        nat.poll_output()
+        most.extend(e["sessions"] for e in nat.events if e.get("event") == "usernat")
+        return [float(line) for line in beside[0].lines[began:]]
+
+    wait_until(lambda: sum(waits()) > 30, 90, "half a minute of connections beside")
+    print("sessions at most:", max(most), "waits:", sorted(waits())[-4:],
+          "by UDP:", beside[1].lines.count("failed"), "of", len(beside[1].lines), "failed")
+    assert max(waits()) < 1 * patience(), sorted(waits())[-4:]
+    assert "failed" not in beside[1].lines
+    assert all(nc.running for nc in ncs)
+
+
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("table", [1024])
+def test_twenty_clients_at_once_of_a_host_behind_a_symmetric_nat(gate, table):
+    """All are connected at once by the relay; direct as the host's sum allows."""
+    g = gate(host=f"user:sym,seed=2,sessions-max={table},rst-closes,tcp-transitory-ms=200,"
+             "udp-ms=60000", client="user:prc")
+    g.host.wrapper = g.client.wrapper = NO_LOW_PORTS
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    clients = [g.other_client(f"c{i}") for i in range(20)]
+    for c in clients:
+        c.wrapper = NO_LOW_PORTS
+        g.join(c)
+    began = time.monotonic()
+    procs = [g.connect("7000", None, "--paths", "udp-punch,relay", who=c) for c in clients]
+    for proc in procs:
+        wait_relay(proc)
+    relayed = round(time.monotonic() - began, 1)
+    nat, direct = g.topo.usernats["a"], {}
+
+    def count():
+        nat.signal(signal.SIGUSR2)
+        nat.poll_output()
+        for i, proc in enumerate(procs):
+            proc.poll_output()
+            if i not in direct and proc.find("path", kind="udp-punch"):
+                direct[i] = round(time.monotonic() - began, 1)
+        return len(direct)
+
+    until = float(os.environ.get("POSTERN_TWENTY_S", "10"))
+    wait_until(lambda: count() == 20 or time.monotonic() - began > until, until + 30, "time")
+    told = [e for e in nat.events if e.get("event") == "usernat"]
+    print("relay after", relayed, "direct:", sorted(direct.values()), "table at most",
+          max(e["sessions"] for e in told), "refused", told[-1]["refused"])
+    assert direct and told[-1]["refused"] == 0
+    assert all(proc.running for proc in procs)

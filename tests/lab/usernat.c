@@ -200,12 +200,14 @@ static void from_outside(struct usernat *u, uint8_t *buf, size_t len)
 
 /* ------------------------------------------------------------------------ the loop */
 
-static volatile sig_atomic_t ended, forget;
+static volatile sig_atomic_t ended, forget, tell;
 
 static void on_signal(int number)
 {
     if (number == SIGUSR1)
         forget = 1;
+    else if (number == SIGUSR2)
+        tell = 1;
     else
         ended = 1;
 }
@@ -242,14 +244,25 @@ static bool take_in(struct usernat *u, int which)
     return true;
 }
 
-/* Until SIGTERM or SIGINT, or a device is gone; SIGUSR1: it forgets all. */
+static void report(const struct usernat *u)
+{
+    printf("{\"event\":\"usernat\",\"passed\":%llu,\"unexpected\":%llu,"
+           "\"sessions\":%zu,\"refused\":%llu,\"banned\":%llu}\n",
+           (unsigned long long)u->passed, (unsigned long long)u->refused,
+           nat_sessions(&u->nat, now_us()), (unsigned long long)u->nat.refused,
+           (unsigned long long)u->nat.banned);
+    (void)fflush(stdout);
+}
+
+/* Until SIGTERM or SIGINT, or a device is gone; SIGUSR1: it forgets all; SIGUSR2: it
+ * tells what it has. */
 static int run(struct usernat *u)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
     struct sigaction act = {.sa_handler = on_signal};
     sigset_t blocked, open_mask;
     sigemptyset(&blocked);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         sigaddset(&blocked, signals[i]);
         sigaction(signals[i], &act, NULL);
     }
@@ -259,6 +272,9 @@ static int run(struct usernat *u)
         int n = wait_for_work(u, fds, &open_mask);
         if (n < 0 && errno != EINTR)
             return 1;
+        if (tell)
+            report(u);
+        tell = 0;
         if (forget)
             nat_flush(&u->nat);
         forget = 0;
@@ -425,15 +441,6 @@ static bool parse_options(struct config *c, int argc, char **argv)
 
 /* -----------------------------------------------------------------------------------
  */
-
-static void report(const struct usernat *u)
-{
-    printf("{\"event\":\"usernat\",\"passed\":%llu,\"unexpected\":%llu,"
-           "\"sessions\":%zu,\"refused\":%llu,\"banned\":%llu}\n",
-           (unsigned long long)u->passed, (unsigned long long)u->refused,
-           nat_sessions(&u->nat, now_us()), (unsigned long long)u->nat.refused,
-           (unsigned long long)u->nat.banned);
-}
 
 static void drop_all(struct line *l)
 {

@@ -18,6 +18,9 @@
 
 #include "io/clock.h"
 #include "io/lack.h"
+#include "io/loop.h"
+#include "io/udp.h"
+#include "path/net.h"
 #include "path/net_sessions.h"
 
 enum { BROKER = 1, PEER = 7 };
@@ -73,8 +76,95 @@ static void test_programs_know_of_each_other(void **state)
     net_sessions_saw(&one, 200);
     net_sessions_full(&one);
     assert_int_equal(net_sessions_take(&two, 64), 0); /* 50 in a minute are open */
-    net_sessions_forget(f->two);
-    assert_int_equal(net_sessions_take(&two, 64), 64);
+    net_sessions_enter(f->two); /* its answers are another's now; its table is not */
+    assert_int_equal(net_sessions_take(&two, 320 + 320), 320 + 264);
+}
+
+/* As if it were another network than the one that this machine is in. */
+static void move(struct net_budget *b, uint64_t network)
+{
+    sessions_enter(&b->opened, network);
+}
+
+/* Another NAT's table is empty, for all programs; and this one's is not, on return. */
+static void test_each_network_has_its_sum(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    uint64_t here = f->one->opened.network;
+    share_both(f);
+    assert_int_equal(net_sessions_take(&one, SESSIONS_AT_ONCE), SESSIONS_AT_ONCE);
+    assert_false(net_sessions_are_enough(&two, 424));
+    move(f->one, here + 1);
+    move(f->two, here + 1);
+    assert_int_equal(net_sessions_open(&two), 0);
+    assert_int_equal(net_sessions_take(&one, 700), 700);
+    assert_int_equal(net_sessions_of_others(&two), 700);
+    move(f->two, here);
+    assert_int_equal(net_sessions_take(&two, 64), 0);
+    net_sessions_enter(f->one); /* it is here, in truth */
+    assert_int_equal(net_sessions_take(&one, 64), 0);
+}
+
+/* What is opened for other reasons is never refused, and prediction has the rest. */
+static void test_other_sessions_count(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    struct loop *loop;
+    struct net net;
+    struct udp *u;
+    struct keypair own = {0};
+    static const struct udp_events none = {0};
+    struct addr any = {.family = ADDR_V4}, to = {ADDR_V4, 9, {127, 0, 0, 1}, 0};
+    share_both(f);
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(net_init(&net, loop, &own, f->one), 0);
+    assert_int_equal(udp_open(&u, loop, &any, net.scratch, &none, NULL), 0);
+    assert_int_equal(udp_send(u, &to, (const uint8_t *)"x", 1, 1), 0);
+    assert_int_equal(net_sessions_open(&one), 0); /* within this machine */
+    loop_begin_session(loop, &(struct addr){ADDR_V4, 9, {192, 0, 2, 1}, 0});
+    for (int i = 0; i < 899; i++)
+        net_sessions_on_other(f->one);
+    assert_int_equal(net_sessions_of_others(&two), 900);
+    assert_int_equal(net_sessions_take(&two, 64), 0);
+    udp_close(u);
+    net_fini(&net);
+    loop_run(loop);
+    loop_close(loop);
+}
+
+enum { CROWD = 16, EACH = 16 };
+
+/* Programs that all count at once lose nothing. */
+static void test_a_crowd_counts_in_one_sum(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0};
+    int status;
+    share_both(f);
+    for (int k = 0; k < CROWD; k++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid != 0)
+            continue;
+        struct net_budget *b = net_budget_new();
+        struct opener o = {b, BROKER, 0};
+        net_budget_share(b, f->dir);
+        for (int i = 0; i < EACH; i++) {
+            net_sessions_on_other(b);
+            if (net_sessions_take(&o, 1) != 1)
+                _exit(1);
+            net_sessions_return(&o, i % 2);
+        }
+        net_budget_free(b);
+        _exit(0);
+    }
+    for (int k = 0; k < CROWD; k++) {
+        assert_true(wait(&status) > 0);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    assert_int_equal(net_sessions_of_others(&one), CROWD * EACH * 3 / 2);
 }
 
 /* Programs that live for a moment, one after the other, and each sees its canary. */
@@ -133,7 +223,7 @@ static void test_a_lock_that_is_held(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(net_sessions_of_others(&two), 0);
     assert_int_equal(net_sessions_take(&one, 64), 64);
-    assert_int_equal(net_sessions_of_others(&two), 64);
+    assert_int_equal(net_sessions_of_others(&two), 128); /* told now */
     (void)close(ready[0]);
     (void)close(ready[1]);
 }
@@ -146,7 +236,7 @@ static void counts_for_itself(struct net_budget *b)
     net_sessions_return(&o, 8);
     net_sessions_full(&o);
     assert_int_equal(net_sessions_take(&o, 1), 0);
-    net_sessions_forget(b);
+    net_sessions_enter(b);
     assert_int_equal(net_sessions_take(&o, 700), 8);
     assert_int_equal(net_sessions_of_others(&o), 0);
 }
@@ -199,6 +289,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_programs_know_of_each_other),
+        TEST(test_each_network_has_its_sum),
+        TEST(test_other_sessions_count),
+        TEST(test_a_crowd_counts_in_one_sum),
         TEST(test_all_programs_have_one_bound),
         TEST(test_a_peer_leaves_some_to_others),
         TEST(test_a_lock_that_is_held),

@@ -43,6 +43,40 @@ static void test_in_a_minute(void **state)
     assert_false(sessions_are_of_now(&s, begin_us + 50 * s_us));
 }
 
+/* What is opened for other reasons is never refused; prediction has the rest, and
+ * leaves room for as many again. */
+static void test_others_count_twice(void **state)
+{
+    struct sessions s = {0};
+    (void)state;
+    sessions_count_others(&s, 100, begin_us);
+    assert_int_equal(sessions_open(&s, begin_us), 100);
+    assert_int_equal(take_all(&s, begin_us + 10 * s_us), SESSIONS_AT_ONCE - 200);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 66 * s_us), 200);
+    assert_int_equal(sessions_wait_ms(&s, BROKER, begin_us + 50 * s_us) / 1000, 22);
+    sessions_count_others(&s, 70000, begin_us + 20 * s_us); /* a slot holds less */
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 66 * s_us), 0);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 86 * s_us), SESSIONS_AT_ONCE);
+}
+
+/* Of four networks; a fifth takes the place of the one that was left first. */
+static void test_networks(void **state)
+{
+    struct sessions all[SESSIONS_NETWORKS] = {{0}};
+    (void)state;
+    for (unsigned n = 1; n <= SESSIONS_NETWORKS + 1; n++) {
+        struct sessions *s = sessions_of(all, n);
+        assert_int_equal(sessions_open(s, begin_us + n * 5 * s_us), 0);
+        sessions_count(s, n, begin_us + n * 5 * s_us);
+    }
+    uint64_t now_us = begin_us + 30 * s_us;
+    for (unsigned n = 2; n <= SESSIONS_NETWORKS + 1; n++)
+        assert_int_equal(sessions_open(sessions_of(all, n), now_us), n);
+    sessions_enter(&all[0], all[0].network);
+    assert_int_equal(sessions_open(&all[0], now_us), SESSIONS_NETWORKS + 1);
+    assert_int_equal(sessions_open(sessions_of(all, 1), now_us), 0);
+}
+
 /* Whoever asks when: never more in any minute. */
 static void test_in_any_minute(void **state)
 {
@@ -98,10 +132,10 @@ static void test_when_the_oldest_end(void **state)
 {
     struct sessions s = {0};
     (void)state;
-    assert_int_equal(sessions_wait_ms(&s, begin_us), 0);
+    assert_int_equal(sessions_wait_ms(&s, BROKER, begin_us), 0);
     sessions_count(&s, 700, begin_us);
     (void)take_all(&s, begin_us + 20 * s_us);
-    uint64_t wait_ms = sessions_wait_ms(&s, begin_us + 30 * s_us);
+    uint64_t wait_ms = sessions_wait_ms(&s, BROKER, begin_us + 30 * s_us);
     assert_in_range(wait_ms, 30000, 35001);
     assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us), 0);
     assert_int_equal(sessions_left(&s, BROKER, begin_us + 30 * s_us + wait_ms * 1000),
@@ -118,6 +152,7 @@ static void test_what_a_network_bears(void **state)
     sessions_full(&s, BROKER, begin_us);
     sessions_words(&s, BROKER, begin_us, words, sizeof(words));
     assert_non_null(strstr(words, "about 200 new connections at once"));
+    assert_non_null(strstr(words, "again in "));
     assert_int_equal(sessions_left(&s, BROKER, begin_us), 0);
     assert_int_equal(take_all(&s, begin_us + 70 * s_us), 50);
     assert_int_equal(take_all(&s, begin_us + 140 * s_us), 50);
@@ -323,6 +358,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_a_minute),
+        cmocka_unit_test(test_others_count_twice),
+        cmocka_unit_test(test_networks),
         cmocka_unit_test(test_in_any_minute),
         cmocka_unit_test(test_what_was_borne_allows_no_more),
         cmocka_unit_test(test_no_verdict_is_above_what_the_canary_saw),

@@ -39,6 +39,8 @@ struct loop {
     struct list polls, queue, asyncs, called;
     unsigned jobs; /* of work.c */
     bool stopped;
+    loop_cb on_session;
+    void *on_session_ctx;
 };
 
 int loop_open(struct loop **out)
@@ -439,4 +441,16 @@ bool wake_is_open(const struct wake *w)
 void wake_in_background(struct wake *w)
 {
     w->async->background = true;
+}
+
+void loop_on_session(struct loop *l, loop_cb cb, void *ctx)
+{
+    l->on_session = cb;
+    l->on_session_ctx = ctx;
+}
+
+void loop_begin_session(struct loop *l, const struct addr *to)
+{
+    if (l->on_session != NULL && addr_scope_of(to) >= ADDR_SCOPE_PRIVATE)
+        l->on_session(l->on_session_ctx);
 }

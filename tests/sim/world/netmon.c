@@ -156,6 +156,15 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
     read_routes(machine_now()->node, id);
 }
 
+uint64_t netmon_way_out(void)
+{
+    uint8_t id[16];
+    uint64_t name;
+    read_routes(machine_now()->node, id);
+    memcpy(&name, id, sizeof(name));
+    return name;
+}
+
 size_t netmon_addresses(struct addr *out, size_t max, bool loopback)
 {
     size_t n = addresses_of(machine_now()->node, out, max);
