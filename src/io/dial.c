@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "io/loop.h"
+#include "io/nat64_way.h"
 #include "io/oserr.h"
 #include "io/resolve.h"
 #include "io/sock.h"
@@ -26,6 +27,8 @@ struct dial {
     struct loop *loop;
     struct timer timer;
     struct resolve *resolve;
+    struct nat64_look *look; /* IPv4 has no way: is there a translator? */
+    bool looked;
     int resolve_err;
     dial_resolved_cb on_resolved;
     struct addr doubtful; /* ADDR_NONE: none */
@@ -50,6 +53,7 @@ static void attempt_end(struct attempt *a, bool keep_fd)
 static void destroy(struct dial *d)
 {
     resolve_cancel(d->resolve);
+    nat64_look_cancel(d->look);
     for (size_t i = 0; i < DIAL_ADDRS_MAX; i++)
         attempt_end(&d->attempts[i], false);
     timer_stop(&d->timer);
@@ -96,6 +100,35 @@ static void attempt_watch(struct dial *d, struct attempt *a)
     note_failure(d, POSTERN_ERR_LIMIT);
 }
 
+static void add(struct dial *d, const struct addr *a);
+
+static void add_translated(struct dial *d)
+{
+    struct addr v6;
+    for (size_t i = 0, n = d->next; i < n; i++)
+        if (d->addrs[i].family == ADDR_V4 && nat64_way_put_in(&d->addrs[i], &v6))
+            add(d, &v6);
+}
+
+static void on_looked(void *ctx)
+{
+    struct dial *d = ctx;
+    d->look = NULL;
+    add_translated(d);
+    timer_start(&d->timer, 0);
+}
+
+/* RFC 8305 section 7.1: a network with IPv6 only may translate (NAT64). */
+static void translate(struct dial *d)
+{
+    if (!nat64_way_is_wanted())
+        return;
+    add_translated(d); /* by what is known; this may be another network */
+    if (!d->looked && nat64_look_start(&d->look, d->loop, on_looked, d) != 0)
+        d->look = NULL;
+    d->looked = true;
+}
+
 static void attempt_start(struct dial *d)
 {
     struct sockaddr_storage ss = {0};
@@ -116,6 +149,8 @@ static void attempt_start(struct dial *d)
     if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
         int err = oserr(errno);
         attempt_end(a, false);
+        if (err == POSTERN_ERR_UNREACHABLE && d->addrs[i].family == ADDR_V4)
+            translate(d);
         note_failure(d, err);
         return;
     }
@@ -150,7 +185,7 @@ static void on_timer(void *ctx)
     uint64_t now = loop_now_ms(d->loop);
     bool idle = d->failed == d->count; /* else a connection may come about */
     uint64_t until = idle && d->name_ms < d->deadline_ms ? d->name_ms : d->deadline_ms;
-    if ((idle && d->resolve == NULL) || now >= until) {
+    if ((idle && d->resolve == NULL && d->look == NULL) || now >= until) {
         finish(d, reason(d), -1);
         return;
     }

@@ -306,14 +306,7 @@ static void on_owner(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 /* Where the kernel would start a connection to `remote` now; false: nowhere. */
 bool netmon_source(const struct addr *remote, struct addr *local)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, remote);
-    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool found = fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0 &&
-                 sock_local(fd, local) == 0;
-    if (fd >= 0)
-        (void)close(fd);
-    return found;
+    return sock_source_for(remote, local) == 0;
 }
 
 struct dark_walk {

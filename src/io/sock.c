@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/nat64_way.h"
 #include "io/oserr.h"
 #include "io/sockaddr.h"
 
@@ -260,10 +261,14 @@ int sock_local(int fd, struct addr *a)
 
 int sock_remote(int fd, struct addr *a)
 {
-    return from_kernel(fd, a, ask_remote);
+    int rc = from_kernel(fd, a, ask_remote);
+    struct addr v4;
+    if (rc == 0 && a->family == ADDR_V6 && nat64_way_take_out(a, &v4))
+        *a = v4;
+    return rc;
 }
 
-int sock_source_for(const struct addr *to, struct addr *from)
+static int source_by_routes(const struct addr *to, struct addr *from)
 {
     *from = (struct addr){0};
     int fd = sock_udp_to(to);
@@ -272,5 +277,14 @@ int sock_source_for(const struct addr *to, struct addr *from)
     int rc = sock_local(fd, from);
     (void)close(fd);
     from->port = 0;
+    return rc;
+}
+
+int sock_source_for(const struct addr *to, struct addr *from)
+{
+    struct addr v6;
+    int rc = source_by_routes(to, from);
+    if (rc == POSTERN_ERR_UNREACHABLE && nat64_way_put_in(to, &v6))
+        rc = source_by_routes(&v6, from);
     return rc;
 }

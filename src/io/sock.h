@@ -81,10 +81,11 @@ MUST_CHECK int sock_sendv_to(int fd, const struct iovec *iov, size_t count,
 
 /* ----------------------------------------------------------------------- addresses */
 
-/* `a` is ADDR_NONE on failure. */
+/* `a` is ADDR_NONE on failure. A remote IPv4 machine behind a translator is IPv4. */
 MUST_CHECK int sock_local(int fd, struct addr *a);
 MUST_CHECK int sock_remote(int fd, struct addr *a);
-/* Our own address on the way to `to`, as the routes say now, port 0; sends nothing. */
+/* Our own address on the way to `to`, as the routes say now, port 0; sends nothing.
+ * Where IPv4 is reached through a translator (io/nat64_way.h), that is an IPv6 one. */
 MUST_CHECK int sock_source_for(const struct addr *to, struct addr *from);
 
 #endif

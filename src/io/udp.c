@@ -11,6 +11,7 @@
 
 #include "io/helper.h"
 #include "io/loop.h"
+#include "io/nat64_way.h"
 #include "io/oserr.h"
 #include "io/sock.h"
 #include "io/sockaddr.h"
@@ -29,6 +30,7 @@ enum {
 };
 
 struct udp {
+    struct loop *loop;
     struct watch watch;
     int fd;
     enum addr_family family;
@@ -36,6 +38,7 @@ struct udp {
     const struct udp_events *events;
     void *ctx;
     bool want_write, no_segment, busy, freed;
+    bool dual; /* of IPv4, and its descriptor of both: it has met a translator */
 };
 
 static void on_ready(void *ctx, int events);
@@ -80,8 +83,12 @@ int udp_adopt(struct udp **out, struct loop *loop, int fd, enum addr_family fami
     struct udp *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return POSTERN_ERR_NOMEM;
-    *u = (struct udp){
-        .fd = fd, .family = family, .scratch = scratch, .events = events, .ctx = ctx};
+    *u = (struct udp){.loop = loop,
+                      .fd = fd,
+                      .family = family,
+                      .scratch = scratch,
+                      .events = events,
+                      .ctx = ctx};
     int rc = watch_start(&u->watch, loop, fd, WATCH_READ, on_ready, u);
     if (rc != 0) {
         free(u);
@@ -190,25 +197,73 @@ static bool batch_is_taken(struct udp *u, const struct sockaddr_storage *ss,
     }
 }
 
-int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
-             size_t segment_len)
+static int send_there(struct udp *u, const struct sockaddr_storage *ss, socklen_t slen,
+                      const uint8_t *buf, size_t len, size_t segment_len)
 {
-    struct sockaddr_storage ss;
-    socklen_t slen = sockaddr_from_addr(&ss, to);
     int rc;
-    if (to->family != u->family || slen == 0)
-        return POSTERN_ERR_UNREACHABLE;
     if (len <= segment_len)
-        return send_packet(u, &ss, slen, buf, len);
-    if (!u->no_segment && batch_is_taken(u, &ss, slen, buf, len, segment_len, &rc))
+        return send_packet(u, ss, slen, buf, len);
+    if (!u->no_segment && batch_is_taken(u, ss, slen, buf, len, segment_len, &rc))
         return rc;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        rc = send_packet(u, &ss, slen, buf + at, n);
+        rc = send_packet(u, ss, slen, buf + at, n);
         if (rc != 0)
             return at == 0 ? rc : 0;
     }
     return 0;
+}
+
+/* In place of an IPv4 descriptor one that takes both, at the same port. */
+static bool make_dual(struct udp *u)
+{
+    struct sockaddr_storage ss;
+    struct addr at;
+    int off = 0, pmtu = IP_PMTUDISC_PROBE;
+    if (u->dual || sock_local(u->fd, &at) != 0)
+        return u->dual;
+    at = (struct addr){.family = ADDR_V6, .port = at.port};
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    udp_prepare(fd, ADDR_V6);
+    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &pmtu, sizeof(pmtu));
+    socklen_t len = sockaddr_from_addr(&ss, &at);
+    struct loop *loop = u->loop;
+    watch_close(&u->watch);
+    close(u->fd);
+    u->fd = fd;
+    u->dual = bind(fd, (struct sockaddr *)&ss, len) == 0;
+    u->want_write = false;
+    return watch_start(&u->watch, loop, fd, WATCH_READ, on_ready, u) == 0 && u->dual;
+}
+
+/* Through a translator; straight again where IPv4 has a way. */
+static int send_translated(struct udp *u, const struct addr *to, const uint8_t *buf,
+                           size_t len, size_t segment_len)
+{
+    struct sockaddr_storage ss;
+    struct addr v6;
+    socklen_t slen;
+    if (!nat64_way_put_in(to, &v6) || !make_dual(u))
+        return POSTERN_ERR_UNREACHABLE;
+    slen = sockaddr_from_addr(&ss, &v6);
+    return send_there(u, &ss, slen, buf, len, segment_len);
+}
+
+int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
+             size_t segment_len)
+{
+    struct sockaddr_storage ss;
+    socklen_t slen =
+        u->dual ? sockaddr_from_addr_mapped(&ss, to) : sockaddr_from_addr(&ss, to);
+    if (to->family != u->family || slen == 0)
+        return POSTERN_ERR_UNREACHABLE;
+    int rc = send_there(u, &ss, slen, buf, len, segment_len);
+    return rc == POSTERN_ERR_UNREACHABLE && u->family == ADDR_V4
+               ? send_translated(u, to, buf, len, segment_len)
+               : rc;
 }
 
 static size_t gro_size(struct msghdr *msg, size_t len)
@@ -221,6 +276,18 @@ static size_t gro_size(struct msghdr *msg, size_t len)
         }
     }
     return len;
+}
+
+/* What comes through a translator is IPv4's. */
+static bool is_of_family(const struct udp *u, struct addr *a)
+{
+    struct addr v4;
+    if (!u->dual || a->family == ADDR_V4)
+        return true;
+    if (!nat64_way_take_out(a, &v4))
+        return false;
+    *a = v4;
+    return true;
 }
 
 /* Reads one round of batches; false when the socket is drained or closed. */
@@ -248,7 +315,8 @@ static bool read_round(struct udp *u)
         struct addr a;
         size_t len = msgs[i].msg_len;
         if (len == 0 || (msgs[i].msg_hdr.msg_flags & MSG_TRUNC) ||
-            sockaddr_to_addr(&a, (struct sockaddr *)&from[i]) != 0)
+            sockaddr_to_addr(&a, (struct sockaddr *)&from[i]) != 0 ||
+            !is_of_family(u, &a))
             continue;
         u->events->on_packets(u->ctx, u, &a, iov[i].iov_base, len,
                               gro_size(&msgs[i].msg_hdr, len));
@@ -279,6 +347,8 @@ void udp_local(const struct udp *u, struct addr *a)
 {
     if (sock_local(u->fd, a) != 0)
         *a = (struct addr){0};
+    if (u->dual)
+        *a = (struct addr){.family = ADDR_V4, .port = a->port};
 }
 
 void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *a)

@@ -1,6 +1,8 @@
 /*
  * UDP sockets with UDP_SEGMENT and UDP_GRO: one system call carries many packets. The
- * socket stays unconnected, so that the kernel never answers a stranger with ICMP.
+ * socket stays unconnected, so that the kernel never answers a stranger with ICMP. One
+ * of IPv4 goes through a translator where its network has IPv6 only (io/nat64_way.h):
+ * addresses are IPv4 all the same.
  */
 #ifndef POSTERN_IO_UDP_H
 #define POSTERN_IO_UDP_H

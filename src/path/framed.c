@@ -29,6 +29,7 @@ enum {
     PACE_EVERY_MS = 100,
     BESIDE_BYTES_MAX = 4096, /* a packet that may wait behind a full batch */
     BESIDE_QUEUED_MAX = 512 * 1024,
+    CHOKED_MS = 400,
 };
 
 struct framed {
@@ -316,6 +317,21 @@ bool framed_is_stuck(const struct framed *f)
 {
     struct tcp_facts t;
     return tcp_read_facts(f->fd, &t) == 0 && t.retransmits > 1;
+}
+
+/*
+ * TCP_INFO does not say how large what was acknowledged is. But where the first segment
+ * under way is sent again and again, what the other end says arrives or it is found to
+ * live otherwise; and where all of ours is acknowledged since something came last, what
+ * is small has passed, there and back.
+ */
+bool framed_is_choked(const struct framed *f, uint64_t since_us)
+{
+    struct tcp_facts t;
+    if (tcp_read_facts(f->fd, &t) != 0 || t.data_ms * 1000ull >= since_us ||
+        t.data_ms < CHOKED_MS)
+        return false;
+    return t.unacked > 0 ? t.retransmits > 1 : t.ack_ms < t.data_ms;
 }
 
 bool framed_is_unheard(const struct framed *f, unsigned ms)

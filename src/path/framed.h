@@ -28,6 +28,12 @@ void framed_free(struct framed *f);
 struct path *framed_path(struct framed *f);
 /* TCP has sent the same again, more than once, and it is not acknowledged. */
 bool framed_is_stuck(const struct framed *f);
+/*
+ * Nothing has come for a while, less than `since_us`, in which another connection to
+ * the same machine was answered; and either TCP sends the same again and again, or all
+ * that we said is acknowledged, and still nothing comes.
+ */
+bool framed_is_choked(const struct framed *f, uint64_t since_us);
 /* For `ms` and three round trips something was under way, and nothing has come, not
  * even an acknowledgement. (TCP puts off sending again as long as more is written.) */
 bool framed_is_unheard(const struct framed *f, unsigned ms);

@@ -12,7 +12,9 @@
  *
  * A network may swallow what is large without a word, and TCP would send it again for
  * ever. Where a pair has just been joined and then takes nothing, the next one has
- * small segments, and so have all from this address.
+ * small segments, and so have all from this address. Where one chokes that has carried,
+ * while the connection to the broker, whose segments are small, goes on, only the pair
+ * in its place has them: a NAT that forgets makes the broker's connection a new one.
  */
 #include "path/kind.h"
 
@@ -78,6 +80,7 @@ struct relay {
     bool small;     /* this try, or the pair, has small segments */
     bool
         fails; /* a pair carried nothing: the next one has segments of the other kind */
+    bool choked;           /* the pair that was: what is large was swallowed */
     uint64_t joined_us;    /* the pair was */
     unsigned looks, stuck; /* left at the pair; in a row at which it was stuck */
     bool doubted; /* another is asked for because nothing came through the pair */
@@ -293,6 +296,12 @@ static void on_joined(struct relay *r)
 
 static void on_dialed(void *ctx, int err, int fd);
 
+static bool is_choked(const struct relay *r)
+{
+    struct uplink *u = approach_config_of(r->approach)->uplink;
+    return r->pair != NULL && !r->small && framed_is_choked(r->pair, uplink_up_us(u));
+}
+
 static void dial(struct relay *r)
 {
     struct uplink *u = approach_config_of(r->approach)->uplink;
@@ -301,8 +310,11 @@ static void dial(struct relay *r)
                   late_ms(r);
     r->heard = false;
     r->broker = *uplink_broker_addr(u);
-    r->small = is_thin_here(r) || (r->fails && !r->small);
-    r->fails = false;
+    bool choked = r->choked || is_choked(r);
+    if (choked)
+        log_debug("relay: large segments are swallowed; this pair has small ones");
+    r->small = choked || is_thin_here(r) || (r->fails && !r->small);
+    r->fails = r->choked = false;
     if (uplink_reach(u, &r->dial, r->small, ms, on_dialed, r) != 0) {
         r->dial = NULL;
         try_failed(r, "the broker's relay cannot be reached");
@@ -686,6 +698,7 @@ static void relay_on_dead(void *k, struct path *p)
     struct relay *r = k;
     if (r->pair != NULL && p == framed_path(r->pair)) {
         socket_close(r);
+        r->choked = is_choked(r);
         r->fails = true;
         pair_broke(r, "nothing came through the relay any more");
     } else if (p == &r->carry.base) {

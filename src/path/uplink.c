@@ -20,6 +20,7 @@
 #include "io/last_good.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/nat64_way.h"
 #include "io/netmon.h"
 #include "io/tcp.h"
 #include "path/uplink_internal.h"
@@ -345,6 +346,14 @@ static void take_proof(struct uplink *u, const uint8_t *bytes, size_t len)
         memcpy(u->proof, bytes, len);
 }
 
+/* Through a translator its name stands for IPv6 addresses, and it is IPv4 behind it. */
+static void use_ipv4(struct addr *a)
+{
+    struct addr v4;
+    if (nat64_way_take_out(a, &v4))
+        *a = v4;
+}
+
 static void take_welcome(struct uplink *u, const Welcome *w)
 {
     struct addr reached = u->broker_addr;
@@ -409,6 +418,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->broker_addr = (struct addr){0};
     if (!u->proxied)
         u->broker_addr = l->remote;
+    use_ipv4(&u->broker_addr);
     take_welcome(u, w);
     comeback_on_up(&u->comeback, w->settles_ms > 0, clock_us() / 1000);
     keepalive_init(&u->keep, true, 0, clock_us());
@@ -612,6 +622,20 @@ static struct line *line_new(struct uplink *u)
     return l;
 }
 
+static void on_looked(void *ctx)
+{
+    struct uplink *u = ctx;
+    u->look = NULL;
+}
+
+/* What is behind a translator is to be known by the time that others are looked for. */
+static void look_for_translator(struct uplink *u)
+{
+    if (u->look == NULL && !u->config.lan && nat64_way_is_wanted() &&
+        nat64_look_start(&u->look, u->config.net->loop, on_looked, u) != 0)
+        u->look = NULL;
+}
+
 void uplink_connect_now(struct uplink *u)
 {
     struct fault f;
@@ -623,6 +647,7 @@ void uplink_connect_now(struct uplink *u)
     timer_stop(&u->timer);
     int via = u->config.lan ? 0 : proxy_from_env(&u->proxy, u->config.broker.host, &f);
     u->proxied = via > 0;
+    look_for_translator(u);
     if (via < 0) {
         go_down(u, &f, true);
         return;
@@ -719,6 +744,7 @@ void uplink_close(struct uplink *u)
         u->line->channel = NULL;
     }
     uplink_drop_lines(u);
+    nat64_look_cancel(u->look);
     timer_stop(&u->timer);
     free(u);
 }

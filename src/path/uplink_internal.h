@@ -36,7 +36,8 @@ struct uplink {
     unsigned fresh;      /* lines begun beside in this try */
     struct proxy proxy;
     bool proxied;
-    struct timer timer; /* retry, keepalive, ping: what `state` says */
+    struct timer timer;      /* retry, keepalive, ping: what `state` says */
+    struct nat64_look *look; /* whether this network translates to IPv4 */
     struct addr broker_addr, seen;
     struct addr stun[UPLINK_STUN_MAX];
     size_t stun_count;

@@ -13,14 +13,18 @@ pytestmark = pytest.mark.postern
 FIRST_S = 3     # the handshake stood for 90 s and more
 GAP_S = 3
 WHOLE_S = 10     # 96 KB a second where only control connections carry
+WAYS = {"both": "", "out": 'oifname "wan"', "in": 'iifname "wan"'}
+FLOWS = {"down": ("down",), "up": ("up",), "each": ("down", "up")}
+FLUSHES = 3
+STALL_S = 6      # until a pair with small segments carries; it was for ever
 
 
-def make_hole(g, site, mtu):
+def make_hole(g, site, mtu, way="both"):
     for machine in (g.topo.broker, g.host.ns, g.client.ns):
         machine.ip("link", "set", "eth0", "gso_max_segs", "1")   # else bundles are judged
     box = g.topo.sites[site].box
     box.nft("table inet hole {\n  chain forward { type filter hook forward priority -10;\n"
-            f"    meta length > {mtu} counter drop\n  }}\n}}")
+            f"    {WAYS[way]} meta length > {mtu} counter drop\n  }}\n}}")
     return lambda: int(re.search(r"packets (\d+)",
                                  box.run("nft", "list", "table", "inet", "hole")).group(1))
 
@@ -75,3 +79,67 @@ def test_a_relayed_session_where_large_packets_begin_to_be_swallowed(gate, mtu, 
     print("longest gaps:", mtu, site, longest, swallowed())
     assert max(longest.values()) < GAP_S * patience(), longest
     assert swallowed() == 0, "a TCP of ours sends such"
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("site", ["a", "b"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_relayed_session_where_1000_bytes_begin_to_be_swallowed(gate, way, site, flow):
+    """The pair's own segments are swallowed from now on, in both directions or in one;
+    what is small passes."""
+    g = gate(host="masq", client="masq")
+    server = g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "relay")
+    flows = {}
+    for name in FLOWS[flow]:
+        peer = g.client.start_peer("gaps", "127.0.0.1", proc.port, 8, name)
+        flows[name] = peer if name == "down" else server
+    wait_until(lambda: all(came(f) > 4_000_000 for f in flows.values()), 20, "flows")
+    begin, before = time.monotonic(), {n: came(f) for n, f in flows.items()}
+    swallowed = make_hole(g, site, 1000, way)
+    try:
+        wait_until(lambda: all(came(f) > before[n] + 12_000_000 for n, f in flows.items()),
+                   45, "all flows go on")
+    finally:
+        longest = {n: max(gaps_since(f, begin), default=0) for n, f in flows.items()}
+        print("longest gaps:", way, site, longest, swallowed(), time.monotonic() - begin)
+    assert max(longest.values()) < STALL_S * patience(), longest
+
+
+def segments(g):
+    """The largest that the broker has for each connection of a pair."""
+    told = g.topo.broker.run("ss", "-tinH", "state", "established")
+    return [int(mss) for mss, sent in re.findall(r" mss:(\d+).* bytes_sent:(\d+)", told)
+            if int(sent) > 1_000_000]
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_nat_that_forgets_leaves_segments_as_they_are(gate, loose, site):
+    """Nothing is wrong with sizes there: what comes after is as fast as before."""
+    g = gate(host="masq", client="masq")
+    g.topo.sites[site].box.run("sysctl", "-qw",
+                               f"net.netfilter.nf_conntrack_tcp_loose={int(loose)}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "relay", "--verbose")
+    g.client.start_peer("gaps", "127.0.0.1", proc.port, 8, "down")
+    g.client.start_peer("gaps", "127.0.0.1", proc.port, 8, "up")
+    rates = []
+    for _ in range(FLUSHES):
+        time.sleep(2)
+        g.topo.flush_conntrack(site)
+        begin = time.monotonic()
+        done = g.client.peer("echo", "127.0.0.1", proc.port, 1000, 1)
+        assert done.status == 0, done.stdout + done.stderr
+        back = time.monotonic()
+        done = g.client.peer("get", "127.0.0.1", proc.port, 40_000_000, 1)
+        assert done.status == 0, done.stdout + done.stderr
+        rates.append(320 / (time.monotonic() - back))
+        print(f"back after {back - begin:.2f} s, then {rates[-1]:.0f} Mbit/s")
+    proc.poll_output()
+    print(proc.stderr[-1500:])
+    assert "small ones" not in proc.stderr
+    for big in segments(g):
+        assert big > 1000, "small segments after a flush"
