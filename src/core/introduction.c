@@ -49,6 +49,12 @@ void introduction_on_offer(struct introduction *i)
     introduction_reset_pauses(i);
 }
 
+void introduction_on_ticket(struct introduction *i)
+{
+    if (i->state == INTRODUCTION_ASKED)
+        introduction_on_offer(i);
+}
+
 void introduction_on_offline(struct introduction *i, uint64_t now_ms)
 {
     if (i->state == INTRODUCTION_UNSAID)

@@ -38,6 +38,9 @@ uint64_t introduction_due_ms(const struct introduction *i);
 void introduction_on_sent(struct introduction *i, bool sent, uint64_t now_ms);
 /* An Offer of the host's. */
 void introduction_on_offer(struct introduction *i);
+/* The broker made a pair, since the host accepted: as good an answer, where the session
+ * stands already. */
+void introduction_on_ticket(struct introduction *i);
 /* The broker does not see the host. */
 void introduction_on_offline(struct introduction *i, uint64_t now_ms);
 /* Say it anew, at that time. */

@@ -48,9 +48,10 @@ static bool answered(const struct paths *p, const struct paths_path *x)
 
 /* ------------------------------------------------------------------------ patience */
 
+/* Twice the probe timeout, but not where that is long already. */
 static uint64_t ack_takes_us(const struct paths *p)
 {
-    return max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+    return max64(PATHS_ACK_MIN_US, p->pto_us + min64(p->pto_us, PATHS_ACK_MORE_US));
 }
 
 static uint64_t ack_patience_us(const struct paths *p)
@@ -425,6 +426,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
         return false;
     bool missing = due && p->pending_us != 0;
     p->awaited = due && !missing;
+    p->suspect = missing && p->fruitless == 0 && patience_us(p) > PATHS_SUSPECT_US;
     if (missing) {
         p->fruitless++;
         p->full_at_us = min64(p->full_at_us, now_us); /* perhaps only large ones */
@@ -451,14 +453,18 @@ static void set_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us
 /*
  * What QUIC has measured was another path: until it can know better this one's own
  * probes say how long an answer takes. Where none was sent, as at a host that follows
- * its client, patience begins anew.
+ * its client, patience begins anew, and one is: if the path is lost at once, who has no
+ * measure of it would find that out a second later.
  */
 static void expect_own_rtt(struct paths *p, uint64_t now_us)
 {
     const struct paths_path *x = in_use(p);
     uint32_t rtt_us = x->latest_us > x->rtt_us ? x->latest_us : x->rtt_us;
-    if (rtt_us == 0 && p->begun)
+    p->own_guessed = rtt_us == 0 && p->begun;
+    if (p->own_guessed) {
         rtt_us = PATHS_RTT_UNKNOWN_US;
+        p->asked = true;
+    }
     if (rtt_us == 0)
         return;
     set_rtt(p, rtt_us, rtt_us / 4);
@@ -791,17 +797,6 @@ void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
         p->large_us = now_us;
 }
 
-void paths_on_settled(struct paths *p)
-{
-    p->pending_us = 0;
-    p->fruitless = 0;
-}
-
-void paths_on_activity(struct paths *p)
-{
-    p->armed = true;
-}
-
 void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
                   uint64_t now_us)
 {
@@ -870,12 +865,22 @@ void paths_doubt(struct paths *p, bool hinted, uint64_t now_us)
     begin_census(p, hinted, now_us);
 }
 
+/* By what the peer's question came ours may go: no pause of the census is waited for.
+ * What carries little waits for others, as long as they may take. */
+static void ask_who_asks(const struct paths *p, struct paths_path *x, uint64_t now_us)
+{
+    if (p->census && !answered(p, x) && now_us >= x->full_us + stir_pause_us(x) &&
+        (!x->meagre || now_us >= p->census_us + grace_us(p)))
+        x->stirs = true;
+}
+
 bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
                       struct path_probe *reply, uint64_t now_us)
 {
     if (find(p, id) == NULL || !replay_is_fresh(&p->seen, q->txn))
         return false;
     paths_on_received(p, id, now_us);
+    ask_who_asks(p, find(p, id), now_us);
     if (p->leads) {
         if ((q->flags & PROBE_TROUBLE) != 0 && !p->census)
             paths_doubt(p, false, now_us);
@@ -919,6 +924,10 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         rtt = 0;
     else
         add_sample(x, rtt);
+    if (id == p->current && p->own_guessed && rtt > 0) {
+        expect_own_rtt(p, now_us);
+        p->check_at_us = now_us;
+    }
     bool of_census = p->census && r->sent_us >= p->census_us;
     if (p->census && !p->hinted && id == p->current && !of_census &&
         r->sent_us >= x->asked_us)
@@ -956,6 +965,11 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
 
 bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
+    if (p->suspect) {
+        p->suspect = false;
+        *out = (struct paths_action){.type = PATHS_SUSPECT, .id = p->current};
+        return true;
+    }
     if (p->revived && p->current != PATHS_NONE) {
         p->revived = false;
         *out = (struct paths_action){.type = PATHS_REVIVED, .id = p->current};

@@ -10,26 +10,27 @@
  * nothing: it says neither that our packets arrive, nor that large ones do. On a byte
  * stream that is proven small probes say as much: they wait behind what is large.
  *
- * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
- * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
- * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts),
- * with nothing acknowledged for max(0.2 s, 2 probe timeouts), it begins a *census*: all
- * standing paths are probed at once and again in growing pauses, with small probes:
- * what answers one is asked in full, one path after the other, the one in use first. So
- * questions do not fill a line that is slow. Only where the path in use is gone or the
- * network has changed are the first three of the size that proves a path. Who waits for
- * nothing has more patience. When another answers and the path in use has
- * not for max(0.3 s, 2 probe timeouts) (two round trips, where the network is known to
- * have changed), the session moves, once; where that answer was late the line may be
- * full, and the one in use has twice as long. Paths that stay silent are dead after
- * max(1 s, 4 probe timeouts) when another answered meanwhile, else after max(2 s, 6
- * probe timeouts). A stream on which packets arrived in the last max(0.3 s, 4 probe
- * timeouts) is neither dead, for 20 s, nor left for a path that carries little: what
- * answers late waits behind other data there. Any other path on which they did is not
- * dead for 5 s: it may lose much.
- * Where answers come late (paths_set_late) a path is dead only after four times as long
- * as they took, and 6 s; a stream that brought something behind the question only so
- * long after that. There questions are small ones.
+ * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts, or one
+ * and 0.3 s if that is less), or a silence of max(1 s, 4 round trips) after data moved,
+ * makes one probe on the path in use; keepalives are such a probe. Where its answer
+ * takes long the caller hears of it at once (PATHS_SUSPECT). Unanswered for max(0.15
+ * s, 1.5 probe timeouts), with nothing acknowledged for as long as above, it begins a
+ * *census*: all standing paths are probed at once and again in growing pauses, with
+ * small probes: what answers one is asked in full, one path after the other, the one in
+ * use first. A path by which the peer asks is asked at once. So questions do not fill a
+ * line that is slow. Only where the path in use is gone or the network has changed are
+ * the first three of the size that proves a path. Who waits for nothing has more
+ * patience. When another answers and the path in use has not for max(0.3 s, 2 probe
+ * timeouts) (two round trips, where the network is known to have changed), the session
+ * moves, once; where that answer was late the line may be full, and the one in use has
+ * twice as long. Paths that stay silent are dead after max(1 s, 4 probe timeouts) when
+ * another answered meanwhile, else after max(2 s, 6 probe timeouts). A stream on which
+ * packets arrived in the last max(0.3 s, 4 probe timeouts) is neither dead, for 20 s,
+ * nor left for a path that carries little: what answers late waits behind other data
+ * there. Any other path on which they did is not dead for 5 s: it may lose much. Where
+ * answers come late (paths_set_late) a path is dead only after four times as long as
+ * they took, and 6 s; a stream that brought something behind the question only so long
+ * after that. There questions are small ones.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
  * else a path that lies far away would be left before its first one.
@@ -60,6 +61,8 @@
 #define PATHS_NONE 0 /* path ids are the caller's, never 0 */
 #define PATHS_REQUESTS 128
 #define PATHS_ACK_MIN_US 200000ull
+#define PATHS_ACK_MORE_US 300000ull
+#define PATHS_SUSPECT_US 300000ull
 #define PATHS_SILENCE_MIN_US 1000000ull
 #define PATHS_PATIENCE_MIN_US 150000ull
 #define PATHS_GRACE_MIN_US 300000ull
@@ -141,13 +144,15 @@ struct paths {
     uint32_t rtt_us, pto_us;
     uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
     uint64_t own_until_us;
+    bool own_guessed; /* it had no probe yet */
     uint64_t late_us; /* how late answers are here and elsewhere on this line */
     unsigned streams;
     bool awaited; /* data came, then silence: perhaps more is waited for */
     bool armed;   /* data moved since the last silence was looked into */
     bool revived;
-    bool asked; /* a question by the caller or by a silence is to go out */
-    bool renew; /* the client is to begin anew */
+    bool suspect; /* the caller is to be told of the question that went out */
+    bool asked;   /* a question by the caller or by a silence is to go out */
+    bool renew;   /* the client is to begin anew */
     unsigned renew_tries;
     uint64_t renew_at_us;
     /* packet size */
@@ -161,6 +166,8 @@ enum paths_action_type {
     PATHS_MOVE,    /* packets go over path `id` from now on: it answered */
     PATHS_DEAD,    /* client: path `id` answers nothing (`silent_us` since it did) */
     PATHS_DOUBT,   /* a census begins: all are asked what the path in use did not answer
+                    */
+    PATHS_SUSPECT, /* the first question of a doubt went out, and its answer takes long
                     */
     PATHS_SILENT,  /* no path has answered for PATHS_SILENT_US; again and again */
     PATHS_REVIVED, /* the path in use answers again: what was lost may go out now */
@@ -196,9 +203,16 @@ void paths_on_progress(struct paths *p, uint64_t now_us);
 /* A packet that the peer must acknowledge left; `large`: above the base size. */
 void paths_on_sent(struct paths *p, bool large, uint64_t now_us);
 /* Nothing waits to be acknowledged. */
-void paths_on_settled(struct paths *p);
+static inline void paths_on_settled(struct paths *p)
+{
+    p->pending_us = 0;
+    p->fruitless = 0;
+}
 /* Stream data or datagrams moved either way. */
-void paths_on_activity(struct paths *p);
+static inline void paths_on_activity(struct paths *p)
+{
+    p->armed = true;
+}
 /* What QUIC measured; after a move no less than the path's own probes said, for three
  * round trips. */
 void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,

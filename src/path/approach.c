@@ -222,7 +222,8 @@ static void send_due(struct approach *a)
     if (introduce || offer)
         pace_spend(a->config.said, &speaking, now);
     if (introduce)
-        introduction_on_sent(&a->lead->introduction, send_introduce(a), now);
+        introduction_on_sent(&a->lead->introduction, send_introduce(a),
+                             now + approach_rtt_hint_us(a) / 1000); /* it takes that */
     else if (offer)
         send_offer(a);
 }
@@ -531,6 +532,10 @@ static void take_ticket(struct approach *a, const Ticket *t)
     if (!allows(a, PATH_RELAY))
         return;
     bool none = t->ticket.size != TICKET_LEN;
+    /* It is of the host's Accept. Its Offer may wait behind what is carried, and each
+     * time that more is asked another pair takes the place of the one before. */
+    if (a->lead != NULL && a->established)
+        introduction_on_ticket(&a->lead->introduction);
     kind_table[PATH_RELAY]->on_ticket(
         a->kinds[PATH_RELAY], none ? NULL : t->ticket.bytes, none ? t->reason : NULL);
 }

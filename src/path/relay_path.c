@@ -43,9 +43,9 @@ enum {
     RETRY_MAX_MS = 30000,
     NO_PAIR_FIRST_MS = 5000, /* doubling up to NO_PAIR_MAX_MS */
     NO_PAIR_MAX_MS = 80000,
-    TICKET_WAIT_MS = 500, /* from the host's answer: then ours was lost */
-    TICKET_LOST_US = 500000,
-    FORGOTTEN_MS = 300, /* without a word, while it was spoken to */
+    TICKET_WAIT_MS = 500,    /* from the host's answer: then ours was lost */
+    TICKET_LOST_US = 500000, /* and four round trips */
+    FORGOTTEN_MS = 300,      /* without a word, while it was spoken to */
     /* A fresh pair is looked at so often whether it takes what it is given. */
     LOOK_MS = 250,
     LOOKS = 12,
@@ -84,6 +84,7 @@ struct relay {
     uint64_t joined_us;    /* the pair was */
     unsigned looks, stuck; /* left at the pair; in a row at which it was stuck */
     bool doubted; /* another is asked for because nothing came through the pair */
+    bool renewed; /* a new connection to the broker came after the pair */
     bool busy, freed;
 };
 
@@ -265,6 +266,7 @@ static void on_joined(struct relay *r)
     r->failures = 0;
     r->looks = r->small ? 0 : LOOKS;
     r->stuck = 0;
+    r->renewed = false;
     r->joined_us = clock_us();
     set_timer(r, LOOK_MS);
     if (framed_new(&pair, net_of(r), fd, PATH_RELAY, approach_next_path_id(r->approach),
@@ -448,11 +450,32 @@ static void pair_is_stuck(struct relay *r)
         free(r);
 }
 
+static bool drop_forgotten(struct relay *r);
+
+/* None stands any more, here or at the peer. */
+static void ask_for_pair(struct relay *r)
+{
+    if (!is_trying(r))
+        approach_introduce_soon(r->approach);
+    approach_offer_soon(r->approach);
+}
+
 static void look_at_pair(struct relay *r)
 {
     if (r->looks == 0)
         return;
     r->looks--;
+    if (r->renewed) {
+        r->busy = true;
+        if (drop_forgotten(r))
+            ask_for_pair(r);
+        else
+            set_timer(r, LOOK_MS);
+        r->busy = false;
+        if (r->freed)
+            free(r);
+        return;
+    }
     r->stuck = framed_is_stuck(r->pair) ? r->stuck + 1 : 0;
     unsigned patience_ms = late_ms(r) + 2 * approach_rtt_hint_us(r->approach) / 1000;
     if (r->stuck * LOOK_MS > patience_ms)
@@ -553,7 +576,9 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
     carry_works(r); /* the peer heard us through the broker, and we hear it */
     /* It is there, and has not come to the relay: its ticket was lost on the way. */
     if (approach_config_of(r->approach)->client && r->running && r->fd >= 0 &&
-        r->heard && clock_us() - r->waiting_us > TICKET_LOST_US) {
+        r->heard &&
+        clock_us() - r->waiting_us >
+            TICKET_LOST_US + 2ull * approach_rtt_hint_us(r->approach)) {
         socket_close(r);
         approach_introduce_soon(r->approach);
     }
@@ -603,13 +628,26 @@ static void follow_broker(struct relay *r)
  * it was begun, not even an acknowledgement: what forgot the one before has forgotten
  * the pair, and the try that was under way. Where answers are late it may only be slow.
  */
-static void drop_forgotten(struct relay *r)
+static bool drop_forgotten(struct relay *r)
 {
     if (r->pair == NULL || late_ms(r) > 0 || !framed_is_unheard(r->pair, FORGOTTEN_MS))
-        return;
+        return false;
     socket_close(r);
     pair_drop(r, "nothing came through the relay any more, but a new connection works");
     r->lost++;
+    return true;
+}
+
+/* Nothing may have been said through the pair yet; and what it does not take now says
+ * nothing of sizes. */
+static void watch_forgotten(struct relay *r)
+{
+    if (drop_forgotten(r) || r->pair == NULL)
+        return;
+    r->renewed = true;
+    r->looks = LOOKS;
+    if (!is_trying(r) && !wants_pair(r))
+        set_timer(r, LOOK_MS);
 }
 
 static void relay_on_uplink(void *k, bool up)
@@ -626,7 +664,7 @@ static void relay_on_uplink(void *k, bool up)
         socket_close(r);
     if (up) {
         follow_broker(r);
-        drop_forgotten(r);
+        watch_forgotten(r);
         r->failures = 0; /* what failed before says nothing any more */
     }
     if (!up || !wants_pair(r))

@@ -23,7 +23,7 @@ enum {
 
 /* When a ping was not answered for so long, a second connection is begun beside. */
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
-#define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
+#define PATIENCE_SUSPECT_US 250000u    /* or two: something is wrong already */
 #define PATIENCE_WATCH_US 150000u      /* and two, for the answer of a kernel */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 
@@ -188,7 +188,7 @@ void uplink_on_up_timer(struct uplink *u)
 void uplink_suspect(struct uplink *u)
 {
     if (u->state == UPLINK_UP)
-        ping(u, 4, PATIENCE_SUSPECT_US);
+        ping(u, 2, PATIENCE_SUSPECT_US);
     else if (!u->fatal)
         uplink_hurry(u);
 }

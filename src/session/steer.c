@@ -321,6 +321,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
         if (p != NULL && s->events->on_path_dead != NULL)
             s->events->on_path_dead(s->ctx, p, a->silent_us);
         break;
+    case PATHS_SUSPECT: /* what all ways share is asked at once */
     case PATHS_DOUBT:
         if (s->events->on_doubt != NULL)
             s->events->on_doubt(s->ctx);

@@ -437,6 +437,7 @@ static void steer_turn(struct agent *a)
             lose_path(a, act.id, "no answer on it");
             break;
         case PATHS_DOUBT:
+        case PATHS_SUSPECT:
         case PATHS_SILENT:
         case PATHS_REVIVED:
         case PATHS_SHRINK:

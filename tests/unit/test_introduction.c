@@ -81,6 +81,20 @@ static void test_a_host_that_is_back_is_asked_at_once(void **state)
     assert_true(introduction_due_ms(&i) < UINT64_MAX);
 }
 
+static void test_a_pair_is_an_answer(void **state)
+{
+    struct introduction i = fresh();
+    (void)state;
+    introduction_on_ticket(&i); /* to nothing that was said */
+    assert_false(introduction_is_answered(&i));
+    introduction_on_sent(&i, true, 1000);
+    introduction_on_ticket(&i);
+    assert_true(introduction_is_answered(&i));
+    introduction_on_offline(&i, 2000);
+    introduction_on_ticket(&i); /* an older one */
+    assert_true(introduction_due_ms(&i) > 2000);
+}
+
 static void test_each_step_was_made(void **state)
 {
     (void)state;
@@ -94,6 +108,7 @@ int main(void)
         cmocka_unit_test(test_what_could_not_be_sent_was_not_said),
         cmocka_unit_test(test_each_is_answered_once),
         cmocka_unit_test(test_a_host_that_is_back_is_asked_at_once),
+        cmocka_unit_test(test_a_pair_is_an_answer),
         cmocka_unit_test(test_each_step_was_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

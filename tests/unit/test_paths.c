@@ -101,6 +101,7 @@ static void act(struct net *n, unsigned who)
         case PATHS_SILENT:
             n->silent[who]++;
             break;
+        case PATHS_SUSPECT:
         case PATHS_REVIVED:
             break;
         case PATHS_SHRINK:
@@ -840,6 +841,62 @@ static void test_busy_on_a_full_line(void **state)
     assert_in_range(until_flows(&n, 10 * S), 1, S);
 }
 
+/* A host that followed its client to a path that it never asked asks it once, and has
+ * its patience from then on: a path that is lost just then is missed as soon as any. */
+static void test_who_follows_measures(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    uint64_t now_us = 10 * S;
+    unsigned asked = 0;
+    (void)state;
+    paths_init(&p, false, now_us);
+    assert_int_equal(paths_add(&p, 1, true, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, false, now_us), 0);
+    paths_on_rtt(&p, 40 * MS, 5 * MS, now_us);
+    paths_set_streams(&p, 1);
+    struct path_probe use = {
+        .flags = PROBE_USE | PROBE_CLIENT, .len = PROBE_LEN_MIN, .txn = 1, .use = 1};
+    struct path_probe reply;
+    assert_true(paths_on_request(&p, 2, &use, &reply, now_us));
+    while (paths_next(&p, now_us, &a))
+        if (a.type == PATHS_SEND && a.id == 2 && a.probe.len == PROBE_LEN_MIN) {
+            asked++;
+            a.probe.flags = PROBE_RESPONSE;
+            now_us += 20 * MS;
+            assert_in_range(paths_on_response(&p, 2, &a.probe, now_us), 1, 20 * MS);
+        }
+    assert_int_equal(paths_current(&p), 2);
+    assert_int_equal(asked, 1);
+    paths_on_sent(&p, false, now_us);
+    assert_in_range(paths_deadline_us(&p), now_us, now_us + 250 * MS);
+}
+
+/* In a census who is asked asks back by the same way, and not after a pause. */
+static void test_who_is_asked_asks(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    uint64_t now_us = 10 * S;
+    bool asked = false;
+    (void)state;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, true, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, true, now_us), 0);
+    paths_set_meagre(&p, 2);
+    paths_on_rtt(&p, 40 * MS, 5 * MS, now_us);
+    paths_doubt(&p, false, now_us);
+    for (uint64_t end_us = now_us + S; now_us < end_us; now_us = paths_deadline_us(&p))
+        while (paths_next(&p, now_us, &a))
+            assert_false(a.type == PATHS_MOVE);
+    uint64_t asks_us = now_us - 200 * MS; /* the census does not, before now_us */
+    struct path_probe q = {.len = PROBE_LEN_MIN, .txn = 1}, reply;
+    assert_true(paths_on_request(&p, 2, &q, &reply, asks_us));
+    while (paths_next(&p, asks_us, &a))
+        asked = asked || (a.type == PATHS_SEND && a.id == 2);
+    assert_true(asked);
+}
+
 /*
  * Ways die and come back at random, some in one direction alone; whenever one has lived
  * for a while, data flows: mostly soon, always at last.
@@ -901,6 +958,8 @@ int main(void)
         cmocka_unit_test(test_who_waits_has_no_patience),
         cmocka_unit_test(test_silence_since_the_last_word),
         cmocka_unit_test(test_busy_on_a_full_line),
+        cmocka_unit_test(test_who_follows_measures),
+        cmocka_unit_test(test_who_is_asked_asks),
         cmocka_unit_test(test_any_weather),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

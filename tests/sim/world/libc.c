@@ -526,7 +526,7 @@ static void tcp_facts(const struct vsock *s, void *out, socklen_t *len)
     info.tcpi_last_ack_recv = f.ack_ms;
     info.tcpi_options = TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE;
     info.tcpi_rcv_wscale = 7;
-    info.tcpi_unacked = (uint32_t)(vsock_unsent(s) / 1000);
+    info.tcpi_unacked = (uint32_t)((vsock_unsent(s) + 999) / 1000);
     memcpy(whole, &info, sizeof(info));
     memcpy(whole + MIN_RTT_AT, &f.min_rtt_us, sizeof(f.min_rtt_us));
     memcpy(whole + SEGMENTS_AT, &f.segments_in, sizeof(f.segments_in));
