@@ -44,7 +44,7 @@ unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_
     return now_us - s->borne_us < for_s * UINT64_C(1000000) ? s->borne : 0;
 }
 
-static unsigned most_of(const struct sessions *s, uint64_t broker, uint64_t now_us)
+unsigned sessions_most(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
     unsigned borne = sessions_borne(s, broker, now_us);
     return borne > 0 && borne / 4 < SESSIONS_AT_ONCE ? borne / 4 : SESSIONS_AT_ONCE;
@@ -52,20 +52,20 @@ static unsigned most_of(const struct sessions *s, uint64_t broker, uint64_t now_
 
 unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    unsigned open = engaged(s, now_us), most = most_of(s, broker, now_us);
+    unsigned open = engaged(s, now_us), most = sessions_most(s, broker, now_us);
     return open < most ? most - open : 0;
 }
 
 bool sessions_are_too_many(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    return sessions_open(s, now_us) > most_of(s, broker, now_us);
+    return sessions_open(s, now_us) > sessions_most(s, broker, now_us);
 }
 
 bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned left,
                          uint64_t broker, uint64_t now_us)
 {
     unsigned least = wanted < SESSIONS_BEGIN ? wanted : SESSIONS_BEGIN;
-    unsigned few = most_of(s, broker, now_us) / 5;
+    unsigned few = sessions_most(s, broker, now_us) / 5;
     return left > 0 && left >= (least < few ? least : few);
 }
 
@@ -136,7 +136,8 @@ bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
 
 uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    unsigned half = most_of(s, broker, now_us) / 2, open = sessions_open(s, now_us);
+    unsigned half = sessions_most(s, broker, now_us) / 2,
+             open = sessions_open(s, now_us);
     unsigned others = sum_of(s, s->others, now_us);
     for (unsigned back = SESSIONS_SLOTS; back-- > 0;) {
         size_t i = (s->slot - back) % SESSIONS_SLOTS;

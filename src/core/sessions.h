@@ -52,7 +52,9 @@ void sessions_count(struct sessions *s, unsigned n, uint64_t now_us);
 void sessions_count_others(struct sessions *s, unsigned n, uint64_t now_us);
 /* Of those that were counted last, `n` are not opened. */
 void sessions_return(struct sessions *s, unsigned n, uint64_t now_us);
-/* How many may be opened now, by way of that broker. */
+/* How many may be open at once, by way of that broker. */
+unsigned sessions_most(const struct sessions *s, uint64_t broker, uint64_t now_us);
+/* How many of them may be opened now. */
 unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us);
 /* Whether one that would open `wanted` may begin where it may have `left`: with
  * SESSIONS_BEGIN, or with a fifth of what a network that bears few allows in a life. */

@@ -107,7 +107,8 @@ static unsigned allowed(const struct opener *o, const struct sessions *all,
     unsigned left = sessions_left(&b->opened, o->broker, now_us);
     if (all != NULL)
         left = least_of(left, sessions_left(all, o->broker, now_us));
-    return o->peer == 0 ? left : shares_allow(&b->shares, o->peer, left, now_us);
+    unsigned most = sessions_most(&b->opened, o->broker, now_us);
+    return o->peer == 0 ? left : shares_allow(&b->shares, o->peer, left, most, now_us);
 }
 
 unsigned net_sessions_take(const struct opener *o, unsigned wanted)
@@ -120,6 +121,8 @@ unsigned net_sessions_take(const struct opener *o, unsigned wanted)
     sessions_count(&b->opened, n, now_us);
     if (o->peer != 0)
         shares_count(&b->shares, o->peer, n, now_us);
+    if (o->peer != 0 && n < wanted)
+        shares_wait(&b->shares, o->peer, now_us);
     b->owed += (int)n;
     if (all != NULL) {
         pay(b, all, now_us);
@@ -162,7 +165,11 @@ bool net_sessions_are_enough(const struct opener *o, unsigned wanted)
     unsigned left = allowed(o, all, now_us);
     if (all != NULL)
         shared_put(o->budget, &s);
-    return sessions_are_enough(&o->budget->opened, wanted, left, o->broker, now_us);
+    bool enough =
+        sessions_are_enough(&o->budget->opened, wanted, left, o->broker, now_us);
+    if (!enough && o->peer != 0)
+        shares_wait(&o->budget->shares, o->peer, now_us);
+    return enough;
 }
 
 bool net_sessions_are_too_many(const struct opener *o)

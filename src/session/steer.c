@@ -416,6 +416,7 @@ void session_use_path(struct session *s, struct path *p)
     session_add_path(s, p);
     if (!session_is_secure(s)) {
         s->opening.wish = p->id;
+        paths_want(&s->net, p->id, now_us); /* or an earlier wish takes it back */
         paths_force(&s->net, p->id, now_us);
         follow(s, false);
     } else {

@@ -92,6 +92,28 @@ static void test_dead_path_is_left_before_it_opens(void **state)
     await_open_on_second(w);
 }
 
+/* A path that was wished for before the one that the user took, as the first that does
+ * better than the broker's own connection, does not take its place when keys are there:
+ * the user would go on to believe in his own. */
+static void test_choice_before_keys_stays(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 26);
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->server.session != NULL); /* which knows both wires then */
+    struct session *s = w->client.session;
+    w->client.wires[0].mtu = w->server.wires[0].mtu = 2 * PROBE_LEN_BASE;
+    paths_want(&s->net, w->client.wires[0].path.id, clock_us());
+    session_use_path(s, &w->client.wires[1].path);
+    RUN_UNTIL(w, w->client.open && w->server.open && s->confirmed);
+    RUN_UNTIL(w, paths_answered_us(&s->net) != 0);
+    for (int i = 0; i < 100; i++) /* what was asked with it is answered, too */
+        loop_turn(w->loop);
+    assert_ptr_equal(session_path(s), &w->client.wires[1].path);
+    assert_ptr_equal(session_path(w->server.session), &w->server.wires[1].path);
+    world_free(w);
+}
+
 /* No other stands: the user hears of it; proven anew, it carries at once what was said.
  */
 static void test_mute_path_is_told(void **state)
@@ -535,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_moves_from_path_to_path),
         cmocka_unit_test(test_black_hole_is_left),
         cmocka_unit_test(test_dead_path_is_left_before_it_opens),
+        cmocka_unit_test(test_choice_before_keys_stays),
         cmocka_unit_test(test_mute_path_is_told),
         cmocka_unit_test(test_lost_path_is_followed_at_once),
         cmocka_unit_test(test_one_way_is_left),

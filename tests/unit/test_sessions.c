@@ -220,7 +220,7 @@ static unsigned take_share(struct shares *shares, uint64_t who, unsigned *left,
 {
     unsigned all = 0;
     for (int i = 0; i < 10; i++) {
-        unsigned n = shares_allow(shares, who, *left, now_us);
+        unsigned n = shares_allow(shares, who, *left, SESSIONS_AT_ONCE, now_us);
         shares_count(shares, who, n, now_us);
         *left -= n;
         all += n;
@@ -233,17 +233,56 @@ static void test_who_has_had_much_leaves_some_to_others(void **state)
     struct shares shares = {0};
     unsigned left = SESSIONS_AT_ONCE;
     (void)state;
-    assert_int_equal(take_share(&shares, 7, &left, begin_us), 720);
+    assert_int_equal(take_share(&shares, 7, &left, begin_us), 566);
+    assert_int_equal(left, 282);
+    assert_in_range(take_share(&shares, 8, &left, begin_us), 188, 190);
     assert_true(left >= SESSIONS_BEGIN); /* another device's may begin */
-    assert_in_range(take_share(&shares, 8, &left, begin_us), 84, 86);
-    assert_true(left > 0);
-    assert_int_equal(shares_allow(&shares, 7, left, begin_us), 0);
-    shares_return(&shares, 7, 720);
-    assert_true(shares_allow(&shares, 7, left, begin_us) > 0);
+    assert_int_equal(shares_allow(&shares, 7, left, SESSIONS_AT_ONCE, begin_us), 0);
+    shares_return(&shares, 7, 566);
+    assert_true(shares_allow(&shares, 7, left, SESSIONS_AT_ONCE, begin_us) > 0);
     left = 30;
     assert_in_range(take_share(&shares, 9, &left, begin_us), 20, 22);
-    assert_int_equal(shares_allow(&shares, 9, 5, begin_us), 0);
-    assert_int_equal(shares_allow(&shares, 9, 30, begin_us + 66 * s_us), 20);
+    assert_int_equal(shares_allow(&shares, 9, 5, SESSIONS_AT_ONCE, begin_us), 0);
+    assert_int_equal(
+        shares_allow(&shares, 9, 30, SESSIONS_AT_ONCE, begin_us + 66 * s_us), 20);
+}
+
+/* Of a small sum one alone has two thirds, too. */
+static void test_shares_of_a_small_sum(void **state)
+{
+    struct shares shares = {0};
+    unsigned had = 0;
+    (void)state;
+    for (int i = 0; i < 64; i++) { /* one by one */
+        unsigned n = shares_allow(&shares, 7, 64 - had, 64, begin_us) > 0;
+        shares_count(&shares, 7, n, begin_us);
+        had += n;
+    }
+    assert_in_range(had, 42, 44);
+    assert_in_range(shares_allow(&shares, 8, 64 - had, 64, begin_us), 14, 15);
+}
+
+/* Who has had his fill waits behind who asked in vain and has had less, for as long as
+ * that one may come again. */
+static void test_first_turns_go_before_repeats(void **state)
+{
+    enum { LEFT = 400 };
+    struct shares shares = {0};
+    (void)state;
+    shares_count(&shares, 7, 424, begin_us);
+    shares_count(&shares, 8, 24, begin_us);
+    assert_true(shares_allow(&shares, 7, LEFT, SESSIONS_AT_ONCE, begin_us) > 100);
+    shares_wait(&shares, 8, begin_us);
+    assert_int_equal(shares_allow(&shares, 7, LEFT, SESSIONS_AT_ONCE, begin_us), 0);
+    assert_true(shares_allow(&shares, 8, LEFT, SESSIONS_AT_ONCE, begin_us) > 100);
+    shares_wait(&shares, 7, begin_us); /* which has had more than 8 */
+    assert_true(shares_allow(&shares, 8, LEFT, SESSIONS_AT_ONCE, begin_us) > 100);
+    shares_count(&shares, 8, 100, begin_us);
+    assert_true(shares_allow(&shares, 7, LEFT, SESSIONS_AT_ONCE, begin_us) > 100);
+    shares_wait(&shares, 9, begin_us); /* that has had none, and never comes again */
+    assert_int_equal(shares_allow(&shares, 7, LEFT, SESSIONS_AT_ONCE, begin_us), 0);
+    assert_true(shares_allow(&shares, 7, LEFT, SESSIONS_AT_ONCE, begin_us + 66 * s_us) >
+                100);
 }
 
 /* Many devices: those that have had most are remembered. */
@@ -254,7 +293,7 @@ static void test_more_devices_than_are_remembered(void **state)
     shares_count(&shares, 1000, 500, begin_us);
     for (uint64_t who = 1; who <= 2 * SHARES_MAX; who++)
         shares_count(&shares, who, 1, begin_us);
-    assert_int_equal(shares_allow(&shares, 1000, 100, begin_us), 0);
+    assert_int_equal(shares_allow(&shares, 1000, 100, SESSIONS_AT_ONCE, begin_us), 0);
 }
 
 static unsigned open_wave(struct waves *w)
@@ -354,6 +393,40 @@ static void test_each_step_was_made(void **state)
     assert_int_equal(state_watch_unmade("stage_next"), 0);
 }
 
+/*
+ * One peer drops all UDP: none of its sessions is ever answered, and it asks for more
+ * in each round. Nine others want one each in the minute after, 5 s apart, which are
+ * answered in their second wave (24 sessions).
+ */
+static void test_a_peer_that_drops_all_delays_nobody(void **state)
+{
+    enum { OTHERS = 9, WANTED = 424, NEEDED = 24 };
+    struct sessions s = {0};
+    struct shares shares = {0};
+    unsigned late = 0;
+    uint64_t now = begin_us;
+    (void)state;
+    for (int round = 0; round < 12; round++, now += s_us / 2) {
+        unsigned left = sessions_left(&s, BROKER, now);
+        unsigned n = shares_allow(&shares, 7, left, SESSIONS_AT_ONCE, now);
+        n = n < WANTED ? n : WANTED;
+        sessions_count(&s, n, now);
+        shares_count(&shares, 7, n, now);
+        assert_in_range(sessions_open(&s, now), 0, SESSIONS_AT_ONCE);
+    }
+    for (uint64_t who = 8; who < 8 + OTHERS; who++, now += 5 * s_us) {
+        unsigned left = sessions_left(&s, BROKER, now);
+        unsigned n = shares_allow(&shares, who, left, SESSIONS_AT_ONCE, now);
+        if (!sessions_are_enough(&s, WANTED, n, BROKER, now) || n < NEEDED) {
+            late++;
+            continue;
+        }
+        sessions_count(&s, NEEDED, now);
+        shares_count(&shares, who, NEEDED, now);
+    }
+    assert_int_equal(late, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +448,9 @@ int main(void)
         cmocka_unit_test(test_a_small_one_asks_nobody),
         cmocka_unit_test(test_full_only_where_the_other_request_is_answered),
         cmocka_unit_test(test_each_step_was_made),
+        cmocka_unit_test(test_a_peer_that_drops_all_delays_nobody),
+        cmocka_unit_test(test_shares_of_a_small_sum),
+        cmocka_unit_test(test_first_turns_go_before_repeats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
