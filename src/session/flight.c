@@ -174,9 +174,8 @@ static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
     if (in_flight > f->max)
         return rate - rate / 4;
     rate += rate / 2;
-    bool blank = f->rate < PACE_MIN_BYTES_S && f->latest_ns >= 1000 &&
-                 now_ns - f->queued_ns > clear_ns;
-    return blank ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
+    bool clear = f->latest_ns >= 1000 && now_ns - f->queued_ns > clear_ns;
+    return clear ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
 }
 
 /*
