@@ -779,13 +779,6 @@ void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us)
     }
 }
 
-void paths_on_progress(struct paths *p, uint64_t now_us)
-{
-    p->progress_us = now_us;
-    p->pending_us = p->pending_us != 0 ? now_us : 0;
-    p->fruitless = 0;
-}
-
 void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
 {
     if (p->pending_us == 0) {
@@ -803,13 +796,6 @@ void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
     if (now_us < p->own_until_us && smoothed_us < p->own_rtt_us)
         return;
     set_rtt(p, smoothed_us, variation_us);
-}
-
-void paths_set_size(struct paths *p, uint16_t size)
-{
-    if (size != p->size)
-        p->full_since_us = p->full_tries = 0;
-    p->size = size;
 }
 
 void paths_want_renewal(struct paths *p, uint64_t now_us)

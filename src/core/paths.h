@@ -199,7 +199,12 @@ void paths_force(struct paths *p, uint32_t id, uint64_t now_us);
 /* Authentic packets of the peer arrived on path `id`. */
 void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us);
 /* The peer acknowledged something that was not acknowledged before. */
-void paths_on_progress(struct paths *p, uint64_t now_us);
+static inline void paths_on_progress(struct paths *p, uint64_t now_us)
+{
+    p->progress_us = now_us;
+    p->pending_us = p->pending_us != 0 ? now_us : 0;
+    p->fruitless = 0;
+}
 /* A packet that the peer must acknowledge left; `large`: above the base size. */
 void paths_on_sent(struct paths *p, bool large, uint64_t now_us);
 /* Nothing waits to be acknowledged. */
@@ -237,7 +242,12 @@ uint32_t paths_least_us(const struct paths *p, uint32_t id);
 uint32_t paths_answer_takes_us(const struct paths *p);
 uint64_t paths_answered_us(const struct paths *p);
 /* How large packets on the path in use may be now. */
-void paths_set_size(struct paths *p, uint16_t size);
+static inline void paths_set_size(struct paths *p, uint16_t size)
+{
+    if (size != p->size)
+        p->full_since_us = p->full_tries = 0;
+    p->size = size;
+}
 /* The search for the packet size began anew: what PROBE_RENEW asked for. */
 static inline void paths_on_renewed(struct paths *p)
 {
