@@ -26,9 +26,8 @@ ROOMS = {
         # struct approach (path/approach.c), as its kinds and what they send see it.
         "approach": ["approach", "kind", "target"],
         # struct uplink (path/uplink_internal.h).
-        "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_internal", "uplink_prefix",
-                   "uplink_pulse",
-                   "uplink_words"],
+        "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_grants",
+                   "uplink_internal", "uplink_prefix", "uplink_pulse", "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
     "session": {"session": ["bundle", "flight", "internal", "meta", "opening", "output", "quic",
@@ -40,7 +39,8 @@ ROOMS = {
     "host": {"clients": ["clients", "clients_internal", "clients_silence",
                          "host_client"]},
     # struct shard (broker/shard.h): a thread, its devices, and what they say.
-    "broker": {"shard": ["shard", "conn", "control", "control_internal", "control_spoken"]},
+    "broker": {"shard": ["shard", "conn", "control", "control_grants", "control_internal",
+                         "control_spoken"]},
 }
 # A definition as clang-format leaves it: the name and "(" on a line that begins at the
 # margin, and the body's "{" alone at the margin after the parameters.

@@ -14,6 +14,7 @@
 #include "broker/conn.h"
 #include "broker/control_internal.h"
 #include "broker/shard.h"
+#include "broker/control_grants.h"
 #include "broker/control_spoken.h"
 #include "broker/usher.h"
 #include "broker/vouch.h"
@@ -522,6 +523,10 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
     for (struct conn *c = owner != NULL ? owner : first; c != NULL;
          c = owner != NULL ? NULL : conn_next(c)) {
         arrived = true;
+        if (m->which_body == Control_nat_sessions_tag) { /* the broker's own word */
+            (void)!conn_send(c, m);
+            continue;
+        }
         if ((r->to_host && waits_too(c, r, m)) ||
             (m->which_body == Control_badge_tag && !c->keeps_badge))
             continue;
@@ -720,6 +725,7 @@ static void welcome(struct conn *c)
     w->time_s = (uint64_t)time(NULL);
     w->familiar = c->state == CONN_HOST;
     w->spoken = c->state == CONN_CLIENT;
+    w->nat_sessions = true;
     w->settles_ms = settles_ms(c->shard->hub);
     w->stun_second = second_port(c, p);
     channel_remote(c->channel, &seen);
@@ -825,6 +831,7 @@ static const struct rule rules[] = {
     {Control_portal_account_tag, CONN_HOST,          handle_portal},
     {Control_portal_end_tag,     CONN_HOST,          handle_portal},
     {Control_spoken_tag,    CONN_CLIENT,             spoken_on_message},
+    {Control_nat_sessions_tag, CONN_CLIENT | CONN_HOST, grants_on_message},
     {Control_done_tag,      CONN_CLIENT,             handle_done},
     {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
 };

@@ -23,6 +23,7 @@ enum mail_type {
     MAIL_RELAY,   /* a relay connection that showed `ticket` moves in */
     MAIL_ROUTE,   /* an encoded Control for device `to` from device `from` */
     MAIL_SPOKEN,  /* to the first shard: a Spoken of the device `from` */
+    MAIL_GRANTS,  /* to an address's shard: a NatSessions of `from` at `remote` */
     MAIL_WEB,     /* to the portal: a TLS connection; `bytes` is the name it asks for */
     MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone
                    */
@@ -35,10 +36,11 @@ struct mail {
     struct channel *channel; /* owned */
     int fd;                  /* owned; -1 for none */
     struct addr local;       /* MAIL_CHANNEL: where the device connected to */
-    struct addr remote;      /* MAIL_PORTAL: where the host is */
+    struct addr remote;      /* MAIL_PORTAL, MAIL_GRANTS: where the device is */
     struct addr_place place; /* MAIL_CHANNEL, MAIL_SPOKEN: counters of its address */
     uint8_t to[KEY_LEN], from[KEY_LEN];
-    bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
+    bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client;
+                   * MAIL_GRANTS: from */
     bool over;    /* MAIL_ROUTE: an introduction above its address's share */
     bool badged;  /* MAIL_ROUTE: an introduction that showed a badge for that host */
     bool own;     /* MAIL_ROUTE: what the broker itself says of `from` */

@@ -11,6 +11,7 @@
 #include "broker/conn.h"
 #include "broker/control.h"
 #include "broker/numbers.h"
+#include "broker/control_grants.h"
 #include "broker/control_spoken.h"
 #include "io/identity.h"
 #include "io/lack.h"
@@ -189,6 +190,9 @@ static void on_mail(void *ctx, struct mail *m)
     case MAIL_SPOKEN:
         spoken_on_mail(s, m);
         break;
+    case MAIL_GRANTS:
+        grants_on_mail(s, m);
+        break;
     case MAIL_STOP:
         if (!s->stopping)
             shard_finish(s);
@@ -331,5 +335,6 @@ void shard_free(struct shard *s)
     free(s->limits);
     free(s->awaited);
     free(s->parted);
+    free(s->grants);
     free(s->numbers);
 }

@@ -28,6 +28,7 @@
 #include "io/loop.h"
 #include "io/spare.h"
 
+struct grants;
 struct numbers;
 struct shard;
 
@@ -65,6 +66,7 @@ struct shard {
     struct addr_limits *limits;
     struct admission admission;
     struct awaited *awaited; /* own allocation */
+    struct grants *grants;   /* the same, once one was asked for */
     struct parted *parted;   /* the same */
     struct numbers *numbers; /* the same, of the first shard, once one was asked for */
     struct door *door;

@@ -167,11 +167,6 @@ void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                        s->borne, again_s);
 }
 
-void sessions_forget(struct sessions *s)
-{
-    s->borne = s->seen = 0;
-}
-
 void sessions_enter(struct sessions *s, uint64_t network)
 {
     if (s->network == network)

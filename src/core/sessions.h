@@ -81,8 +81,6 @@ uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t no
 /* Why no more may be opened, for people. */
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap);
-/* What was seen of the network may be so no more. */
-void sessions_forget(struct sessions *s);
 /* It is that network now: empty, where it was another one. */
 void sessions_enter(struct sessions *s, uint64_t network);
 /* That network's, which takes the place of the one that was used longest ago. */

@@ -99,6 +99,30 @@ static unsigned least_of(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
+static struct grant *grant_of(struct net_budget *b, uint64_t broker)
+{
+    for (unsigned i = 0; i < NET_GRANTS && broker != 0; i++)
+        if (b->grants[i].broker == broker)
+            return &b->grants[i].grant;
+    return NULL;
+}
+
+void net_sessions_granting(struct net_budget *b, uint64_t broker, bool grants)
+{
+    for (unsigned i = 0; i < NET_GRANTS; i++) {
+        if (b->grants[i].broker != broker)
+            continue;
+        b->grants[i].broker = grants ? broker : 0;
+        grant_renew(&b->grants[i].grant);
+        return;
+    }
+    if (!grants)
+        return;
+    unsigned i = b->grants_next++ % NET_GRANTS;
+    b->grants[i].broker = broker;
+    b->grants[i].grant = (struct grant){0};
+}
+
 /* Of those of all programs, NULL: not known, as far as others leave it its share. */
 static unsigned allowed(const struct opener *o, const struct sessions *all,
                         uint64_t now_us)
@@ -117,7 +141,12 @@ unsigned net_sessions_take(const struct opener *o, unsigned wanted)
     struct sums s;
     uint64_t now_us = clock_us();
     struct sessions *all = shared_get(b, &s, true, now_us);
+    struct grant *g = grant_of(b, o->broker);
     unsigned n = least_of(wanted, allowed(o, all, now_us));
+    if (g != NULL) {
+        n = least_of(n, grant_left(g, now_us));
+        grant_count(g, n);
+    }
     sessions_count(&b->opened, n, now_us);
     if (o->peer != 0)
         shares_count(&b->shares, o->peer, n, now_us);
@@ -136,8 +165,11 @@ void net_sessions_return(const struct opener *o, unsigned n)
     struct net_budget *b = o->budget;
     struct sums s;
     uint64_t now_us = clock_us();
+    struct grant *g = grant_of(b, o->broker);
     if (n == 0)
         return;
+    if (g != NULL)
+        grant_return(g, n);
     sessions_return(&b->opened, n, now_us);
     if (o->peer != 0)
         shares_return(&b->shares, o->peer, n);
@@ -163,13 +195,56 @@ bool net_sessions_are_enough(const struct opener *o, unsigned wanted)
     uint64_t now_us = clock_us();
     struct sessions *all = shared_get(o->budget, &s, true, now_us);
     unsigned left = allowed(o, all, now_us);
+    struct grant *g = grant_of(o->budget, o->broker);
     if (all != NULL)
         shared_put(o->budget, &s);
+    if (g != NULL)
+        left = least_of(left, grant_left(g, now_us));
     bool enough =
         sessions_are_enough(&o->budget->opened, wanted, left, o->broker, now_us);
     if (!enough && o->peer != 0)
         shares_wait(&o->budget->shares, o->peer, now_us);
     return enough;
+}
+
+unsigned net_sessions_wants(const struct opener *o, unsigned wanted)
+{
+    struct sums s;
+    uint64_t now_us = clock_us();
+    struct grant *g = grant_of(o->budget, o->broker);
+    if (g == NULL || grant_wants(g, wanted, now_us) == 0)
+        return 0;
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
+    unsigned left = allowed(o, all, now_us);
+    if (all != NULL)
+        shared_put(o->budget, &s);
+    return grant_wants(g, least_of(wanted, left), now_us);
+}
+
+void net_sessions_asked(const struct opener *o, unsigned n, unsigned rtt_ms)
+{
+    struct grant *g = grant_of(o->budget, o->broker);
+    if (g != NULL)
+        grant_asked(g, n, rtt_ms, clock_us());
+}
+
+bool net_sessions_wait(const struct opener *o)
+{
+    const struct grant *g = grant_of(o->budget, o->broker);
+    return g != NULL && grant_waits(g, clock_us());
+}
+
+void net_sessions_granted(const struct opener *o, unsigned granted, unsigned wait_ms)
+{
+    struct grant *g = grant_of(o->budget, o->broker);
+    if (g != NULL)
+        grant_on_answer(g, least_of(granted, SESSIONS_AT_ONCE), wait_ms, clock_us());
+}
+
+unsigned net_sessions_give_up(const struct opener *o)
+{
+    struct grant *g = grant_of(o->budget, o->broker);
+    return g != NULL ? grant_give_up(g, clock_us()) : 0;
 }
 
 bool net_sessions_are_too_many(const struct opener *o)
@@ -186,8 +261,17 @@ uint64_t net_sessions_words(const struct opener *o, char *buf, size_t cap)
         shared_put(o->budget, &s);
     else
         all = &o->budget->opened;
+    const struct grant *g = grant_of(o->budget, o->broker);
+    uint64_t granted_ms = g != NULL ? grant_wait_ms(g, now_us) : 0;
     sessions_words(all, o->broker, now_us, buf, cap);
-    return sessions_wait_ms(all, o->broker, now_us);
+    uint64_t own_ms = sessions_wait_ms(all, o->broker, now_us);
+    if (granted_ms <= own_ms)
+        return own_ms;
+    (void)snprintf(buf, cap,
+                   "enough ports were tried from this network's address for this "
+                   "minute: again in %u s",
+                   (unsigned)(granted_ms / 1000 + 1));
+    return granted_ms;
 }
 
 unsigned net_sessions_open(const struct opener *o)
@@ -233,20 +317,22 @@ void net_sessions_full(const struct opener *o)
     shared_put(o->budget, &s);
 }
 
+/* Where no file keeps them. */
+static void keep_own(struct net_budget *b)
+{
+    *sessions_of(b->left, b->opened.network) = b->opened;
+    b->owed = 0; /* of the other one's */
+    b->owed_others = 0;
+}
+
 void net_sessions_enter(struct net_budget *b)
 {
     struct sums s;
-    uint64_t network = netmon_way_out();
+    uint64_t network = netmon_way_out(), now_us = clock_us();
     if (network != b->opened.network) {
-        sessions_enter(&b->opened, network);
-        b->owed = 0; /* of the other one's */
-        b->owed_others = 0;
+        keep_own(b);
+        b->opened = *sessions_of(b->left, network);
     }
-    sessions_forget(&b->opened);
-    struct sessions *all = shared_get(b, &s, true, clock_us());
-    if (all == NULL)
-        return;
-    sessions_forget(all);
-    sessions_forget(&b->opened);
-    shared_put(b, &s);
+    if (shared_get(b, &s, true, now_us) != NULL)
+        shared_put(b, &s);
 }

@@ -13,14 +13,23 @@
 #include <stdint.h>
 
 #include "core/budget.h"
+#include "core/grant.h"
 #include "core/sessions.h"
 #include "core/shares.h"
+
+enum { NET_GRANTS = 4 }; /* of brokers, the latest */
 
 /* What all of one process send to others and open in its own NAT. */
 struct net_budget {
     struct budget packets;
     struct sessions opened;
+    struct sessions left[SESSIONS_NETWORKS]; /* as they were when it left them */
     struct shares shares;
+    struct {
+        uint64_t broker; /* that grants; 0: none */
+        struct grant grant;
+    } grants[NET_GRANTS];
+    unsigned grants_next;
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;
@@ -41,6 +50,17 @@ void net_budget_free(struct net_budget *b);
  * one holds it, until it is free. */
 void net_budget_share(struct net_budget *b, const char *dir);
 
+/* That broker, which is up, grants them (core/grant.h), or does not and is not asked.
+ */
+void net_sessions_granting(struct net_budget *b, uint64_t broker, bool grants);
+/* How many it is to be asked for now, so that `wanted` may be opened; 0: none. */
+unsigned net_sessions_wants(const struct opener *o, unsigned wanted);
+/* It was, and is `rtt_ms` away; its answer is waited for; it came. */
+void net_sessions_asked(const struct opener *o, unsigned n, unsigned rtt_ms);
+bool net_sessions_wait(const struct opener *o);
+void net_sessions_granted(const struct opener *o, unsigned granted, unsigned wait_ms);
+/* What was granted and is not opened: it is given back. */
+unsigned net_sessions_give_up(const struct opener *o);
 /* How many of the wanted are to be opened now: they count. */
 unsigned net_sessions_take(const struct opener *o, unsigned wanted);
 /* So many of them were not. */
@@ -60,8 +80,8 @@ void net_sessions_saw(const struct opener *o, unsigned open);
 void net_sessions_full(const struct opener *o);
 /* One is opened for another reason: counts. `ctx`: a net_budget; as of loop_cb. */
 void net_sessions_on_other(void *ctx);
-/* The network changed, or may have: what it bears is forgotten; what was opened only
- * where it is another one. */
+/* The network changed, or may have. What was opened in each, and what it bears, is
+ * kept: a device that comes back would fill its table once more. */
 void net_sessions_enter(struct net_budget *b);
 
 #endif

@@ -84,6 +84,7 @@ void tcp_waves_close(struct tcp_waves *w)
     if (w == NULL)
         return;
     net_sessions_return(&w->opener, w->reserved);
+    uplink_return_sessions(approach_config_of(w->approach)->uplink);
     canary_close(&w->canary);
     udp_close(w->beside);
     free(w);
@@ -123,6 +124,8 @@ void tcp_waves_ask(struct tcp_waves *w)
 bool tcp_waves_may_open(struct tcp_waves *w, unsigned more)
 {
     unsigned room = w->deaf ? more : waves_room(&w->waves);
+    if (room > 0 && w->reserved == 0)
+        uplink_want_sessions(approach_config_of(w->approach)->uplink, &w->opener, more);
     if (room > 0 && w->reserved == 0)
         w->reserved = net_sessions_take(&w->opener, room < more ? room : more);
     return room > 0 && w->reserved > 0;

@@ -43,6 +43,7 @@ enum {
     SAMPLE_TRIES = 3, /* then it counts for nothing */
     BINDINGS_FRESH_MS = 3000,
     PREDICTION_LOOK_MS = 500, /* whether it is over */
+    GRANT_LOOK_MS = 10,       /* whether the broker has answered */
     PRESUME_MS = 1000,        /* and three round trips, of checks in vain */
 };
 
@@ -521,6 +522,10 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
     *low = own.low_ports && own.near.count == 0;
     terms->opener = target_opener(u->approach);
     terms->target_count = peer_offer_targets(&u->told, u->approach, terms->targets);
+    if (terms->target_count > 0 &&
+        target_has_lived(u->approach)) /* as early as may be */
+        uplink_want_sessions(approach_config_of(u->approach)->uplink, &terms->opener,
+                             predict_sessions(plan));
     if (terms->target_count == 0)
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
@@ -530,6 +535,8 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         u->prediction = PREDICT_DONE; /* the next round, that both begin together */
     } else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
         say_why(u, "it waits for those of other connections");
+    else if (net_sessions_wait(&terms->opener))
+        say_why(u, "it waits for the broker's word");
     else if (!net_sessions_are_enough(&terms->opener, predict_sessions(plan)))
         say_sessions(u);
     return u->predict_why[0] == '\0';
@@ -539,6 +546,7 @@ static void predict_end(struct udp_punch *u)
 {
     predict_stop(u->predict);
     u->predict = NULL;
+    uplink_return_sessions(approach_config_of(u->approach)->uplink);
 }
 
 static void predict(struct udp_punch *u)
@@ -551,7 +559,7 @@ static void predict(struct udp_punch *u)
         say_why(u, "enough was sent to the other side's address lately");
     if (u->predict != NULL && predict_is_full(u->predict))
         say_sessions(u);
-    if (state == PUNCH_PROVEN && u->predict != NULL)
+    if (state == PUNCH_PROVEN)
         predict_end(u);
     if (u->prediction != PREDICT_OPEN || u->peer == PEER_UNKNOWN ||
         state != PUNCH_CHECKING || u->sockets[0] == NULL ||
@@ -779,6 +787,14 @@ static void send_one(struct udp_punch *u, const struct punch_packet *pkt)
     punch_on_sent(u->punch, pkt, fate);
 }
 
+/* Prediction would begin, but for the broker's answer. */
+static bool awaits_grant(const struct udp_punch *u)
+{
+    struct opener o = target_opener(u->approach);
+    return u->stage == CHECKING && u->prediction == PREDICT_OPEN &&
+           net_sessions_wait(&o);
+}
+
 /* Sends what is due, reports, and sets the next wake-up. */
 static void pump(struct udp_punch *u)
 {
@@ -801,6 +817,8 @@ static void pump(struct udp_punch *u)
     }
     if (u->stage == CHECKING && predicts(u) && at > now + PREDICTION_LOOK_MS)
         at = now + PREDICTION_LOOK_MS;
+    if (awaits_grant(u) && at > now + GRANT_LOOK_MS)
+        at = now + GRANT_LOOK_MS;
     if (at == UINT64_MAX)
         timer_stop(&u->timer);
     else

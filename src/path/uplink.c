@@ -377,6 +377,7 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     take_proof(u, w->proof.bytes, w->proof.size);
     u->takes_familiar = w->familiar;
     u->takes_spoken = w->spoken;
+    uplink_take_granting(u, w->nat_sessions);
     uint32_t settles_ms =
         w->settles_ms < SETTLES_MAX_MS ? w->settles_ms : SETTLES_MAX_MS;
     u->settled_us = clock_us() + settles_ms * 1000ull;
@@ -520,6 +521,8 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         on_pong(u);
     } else if (m.which_body == Control_badge_tag) {
         uplink_take_badge(u, &m);
+    } else if (m.which_body == Control_nat_sessions_tag) {
+        uplink_take_grant(u, &m);
     } else {
         u->config.events->on_control(u->config.ctx, &m);
     }
@@ -724,6 +727,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     u->config = *c;
     uint64_t seed;
     randombytes_buf(&seed, sizeof(seed));
+    randombytes_buf(u->conv, sizeof(u->conv));
     comeback_init(&u->comeback, seed, clock_us() / 1000);
     if (c->state != NULL)
         u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,

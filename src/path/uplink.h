@@ -150,6 +150,13 @@ const struct addr *uplink_seen(const struct uplink *u);
 size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX]);
 /* STUN_MARK_LEN bytes to show with them: that their source is ours. Zeros: none. */
 const uint8_t *uplink_proof(const struct uplink *u);
+/*
+ * Port prediction would open so many sessions of our NAT: asks the broker for those
+ * that it has not granted yet, if it grants any (core/grant.h); the answer goes to the
+ * net's budget. When none predicts any more, what is left is given back.
+ */
+void uplink_want_sessions(struct uplink *u, const struct opener *o, unsigned wanted);
+void uplink_return_sessions(struct uplink *u);
 /* Broker's clock minus ours in seconds; 0 when unknown. */
 int64_t uplink_clock_skew_s(const struct uplink *u);
 /* By which its broker knows this device (core/badge.h); NULL: none was given. */

@@ -1,8 +1,8 @@
 /*
  * The state of an uplink, for the files that make it: uplink.c, which connects and
  * carries messages, uplink_pulse.c, which doubts a connection that stands, and
- * uplink_facts.c, which answers what others ask of it; uplink_badge.c; and
- * uplink_prefix.c.
+ * uplink_facts.c, which answers what others ask of it; uplink_badge.c;
+ * uplink_prefix.c; and uplink_grants.c.
  */
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
@@ -81,8 +81,9 @@ struct uplink {
     uint64_t settled_us; /* the broker began anew, and hosts may come back until then */
     struct fault fault;  /* why it is down */
     bool fatal;
-    bool takes_familiar; /* the broker, as it said at its Welcome */
-    bool takes_spoken;   /* likewise */
+    bool takes_familiar;    /* the broker, as it said at its Welcome */
+    bool takes_spoken;      /* likewise */
+    uint8_t conv[CONV_LEN]; /* of this uplink's NatSessions */
     uint64_t tried_us;
     int64_t broker_began_s; /* by its clock, when ours (io/clock.h) was 0; 0: unsaid */
     struct keepalive keep;
@@ -115,6 +116,10 @@ static inline bool uplink_line_is_connected(const struct line *l)
 /* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
 void uplink_load_badge(struct uplink *u);
 void uplink_take_badge(struct uplink *u, const Control *m);
+
+/* uplink_grants.c: what its Welcome says; an answer. */
+void uplink_take_granting(struct uplink *u, bool grants);
+void uplink_take_grant(struct uplink *u, const Control *m);
 
 /* uplink_prefix.c: asks anew where a prefix is known and none proven; ends that. */
 void uplink_prefix_ask(struct uplink *u);

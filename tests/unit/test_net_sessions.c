@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -76,14 +77,80 @@ static void test_programs_know_of_each_other(void **state)
     net_sessions_saw(&one, 200);
     net_sessions_full(&one);
     assert_int_equal(net_sessions_take(&two, 64), 0); /* 50 in a minute are open */
-    net_sessions_enter(f->two); /* its answers are another's now; its table is not */
-    assert_int_equal(net_sessions_take(&two, 320 + 320), 320 + 264);
+    net_sessions_enter(f->two);                       /* a change of nothing */
+    assert_int_equal(net_sessions_take(&two, 64), 0);
 }
 
 /* As if it were another network than the one that this machine is in. */
 static void move(struct net_budget *b, uint64_t network)
 {
     sessions_enter(&b->opened, network);
+}
+
+/* A device that comes back would fill its table again, and lock itself out. */
+static void returns(struct net_budget *b)
+{
+    struct opener o = {b, BROKER, 0};
+    uint64_t here = b->opened.network;
+    assert_int_equal(net_sessions_take(&o, 500), 500);
+    net_sessions_saw(&o, 480);
+    net_sessions_full(&o);
+    *sessions_of(b->left, here) = b->opened; /* as net_sessions_enter leaves it */
+    move(b, here + 1);
+    assert_int_equal(net_sessions_take(&o, 500), 500);
+    net_sessions_enter(b);
+    assert_int_equal(b->opened.network, here);
+    assert_int_equal(net_sessions_take(&o, 500), 0);
+    assert_int_equal(sessions_most(&b->opened, BROKER, clock_us()), 120);
+}
+
+static void test_a_network_is_known_again(void **state)
+{
+    struct fixture *f = *state;
+    share_both(f);
+    returns(f->one);
+    struct opener two = {f->two, BROKER, 0};
+    assert_int_equal(net_sessions_take(&two, 500), 0); /* another program knows it */
+}
+
+static void test_a_network_is_known_again_without_a_file(void **state)
+{
+    struct fixture *f = *state;
+    returns(f->one);
+}
+
+/* What a broker grants bounds what may be opened, beneath the sum; what is left of it
+ * is given back. */
+static void test_a_broker_grants_them(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, other = {f->one, BROKER + 1, 0};
+    char words[112];
+    assert_int_equal(net_sessions_wants(&one, 500), 0); /* this one grants none */
+    net_sessions_granting(f->one, BROKER, true);
+    assert_int_equal(net_sessions_take(&one, 64), 0);
+    assert_false(net_sessions_are_enough(&one, 500));
+    assert_int_equal(net_sessions_wants(&one, 2000), SESSIONS_AT_ONCE);
+    net_sessions_asked(&one, 500, 10);
+    assert_true(net_sessions_wait(&one));
+    assert_int_equal(net_sessions_wants(&one, 2000), 0);
+    net_sessions_granted(&one, 300, 0);
+    assert_false(net_sessions_wait(&one));
+    assert_true(net_sessions_are_enough(&one, 500));
+    assert_int_equal(net_sessions_take(&one, 320), 300);
+    assert_int_equal(net_sessions_take(&one, 320), 0);
+    net_sessions_return(&one, 100);
+    assert_int_equal(net_sessions_give_up(&one), 100);
+    assert_int_equal(net_sessions_take(&one, 320), 0);
+    assert_int_equal(net_sessions_take(&other, 320), 320); /* of the same sum */
+    assert_int_equal(net_sessions_wants(&one, 2000), 848 - 200 - 320);
+    net_sessions_asked(&one, 500, 10);
+    net_sessions_granted(&one, 0, 90000);
+    assert_false(net_sessions_are_enough(&one, 500));
+    assert_in_range(net_sessions_words(&one, words, sizeof(words)), 89000, 90001);
+    assert_non_null(strstr(words, "this network's address"));
+    net_sessions_granting(f->one, BROKER, false);
+    assert_int_equal(net_sessions_take(&one, 10), 10);
 }
 
 /* Another NAT's table is empty, for all programs; and this one's is not, on return. */
@@ -256,10 +323,11 @@ static void counts_for_itself(struct net_budget *b)
     assert_int_equal(net_sessions_take(&o, 700), 700);
     assert_int_equal(net_sessions_take(&o, 700), 148);
     net_sessions_return(&o, 8);
-    net_sessions_full(&o);
-    assert_int_equal(net_sessions_take(&o, 1), 0);
     net_sessions_enter(b);
     assert_int_equal(net_sessions_take(&o, 700), 8);
+    net_sessions_full(&o);
+    net_sessions_return(&o, 8);
+    assert_int_equal(net_sessions_take(&o, 1), 0);
     assert_int_equal(net_sessions_of_others(&o), 0);
 }
 
@@ -312,6 +380,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_programs_know_of_each_other),
         TEST(test_each_network_has_its_sum),
+        TEST(test_a_network_is_known_again),
+        TEST(test_a_network_is_known_again_without_a_file),
+        TEST(test_a_broker_grants_them),
         TEST(test_other_sessions_count),
         TEST(test_a_crowd_counts_in_one_sum),
         TEST(test_all_programs_have_one_bound),

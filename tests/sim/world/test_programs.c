@@ -317,7 +317,7 @@ static void test_predicts_what_is_doubtful(void **state)
         }
     }
     if (tries == NULL)
-        assert_in_range(slow, 0, 3);
+        assert_in_range(slow, 0, 5); /* of 20, of which one in ten is */
 }
 
 /*
