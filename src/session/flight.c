@@ -28,9 +28,11 @@ static const uint64_t queue_ns = 250000000ull;       /* more, and there is a que
 static const uint64_t target_ns = 500000000ull;      /* what may wait in it */
 static const uint64_t base_max_ns = 600000000ull;    /* what a far path may take */
 static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is taken */
+static const uint64_t sound_ns = 200000000ull;       /* and while one is sounded */
 static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
                                                         first answers waited for bulk */
 static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
+static const uint64_t clear_ns = 500000000ull;       /* so long no queue shows */
 static const uint64_t pause_max_ns = 300000000ull;   /* acknowledgements wait as well */
 
 /* What the path before was known to bear is what this one begins with. */
@@ -40,6 +42,7 @@ void flight_begin(struct session *s, uint64_t now_ns)
     s->flight = (struct flight){.least_ns = {UINT64_MAX, UINT64_MAX},
                                 .turned_ns = now_ns + moved_ns - least_ns,
                                 .since_ns = now_ns,
+                                .queued_ns = now_ns,
                                 .max = FLIGHT_MIN_BYTES,
                                 .seen_bytes = s->acked_bytes,
                                 .acked_bytes = s->acked_bytes};
@@ -80,6 +83,12 @@ static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
         f->least_ns[0] = rtt_ns;
 }
 
+/* Nothing waits in the line, and so it is not the line that is the limit. */
+static bool is_clear(const struct flight *f, uint64_t now_ns)
+{
+    return now_ns - f->queued_ns > clear_ns && f->latest_ns >= 1000;
+}
+
 /*
  * A rate is taken over a second and two round trips: where the other way is full too,
  * acknowledgements come in heaps. Of a line that has fallen it is known after the
@@ -89,7 +98,8 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
 {
     struct flight *f = &s->flight;
     uint64_t span = now_ns - f->since_ns;
-    if (span < rate_ns)
+    bool clear = f->held && is_clear(f, now_ns);
+    if (span < (clear ? sound_ns : rate_ns))
         return;
     uint64_t us = span / 1000;
     uint64_t bytes = s->acked_bytes - f->acked_bytes;
@@ -99,8 +109,10 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     bool fell = queued && rate < f->rate / FELL_TIMES;
     if (span < 2 * f->latest_ns && !fell)
         return;
+    bool limited = f->queued_ns >= f->since_ns; /* by the line, and not by us */
     f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
-    f->rates[f->turn++ % FLIGHT_RATES] = rate;
+    if (!f->held || limited || rate > f->rate)
+        f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
     f->left_bytes = 0;
@@ -128,6 +140,8 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     note_rtt(f, rtt_ns, now_ns);
     uint64_t base = base_ns(f);
     bool queued = rtt_ns > 2 * base + queue_ns;
+    if (queued)
+        f->queued_ns = now_ns;
     note_rate(s, queued, now_ns);
     uint64_t fits =
         max64(f->rate * (stays_ns(base) / 1000) / 1000000, FLIGHT_MIN_BYTES);
@@ -159,6 +173,22 @@ uint64_t flight_pause_until_ns(const struct session *s)
 }
 
 /*
+ * No quicker than the line carries them, but a little more while nothing waits. How much
+ * that is was learnt from what left, which is no more than was let go: where no queue
+ * shows all leaves in a round trip that may be under way, which doubles with each (see
+ * above), or a line that has become quick again were never found to be.
+ */
+static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
+                             uint64_t now_ns)
+{
+    uint64_t rate = max64(f->rate, PACE_MIN_BYTES_S);
+    if (in_flight > f->max)
+        return rate - rate / 4;
+    rate += rate / 2;
+    return is_clear(f, now_ns) ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
+}
+
+/*
  * What QUIC repeats is bound by its own window only, which knows nothing of such a line
  * yet: a second of a quick one that a slow one lost came over it again and again. So
  * packets leave one by one there, no quicker than the line carries them. Where answers
@@ -173,8 +203,7 @@ void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
     f->left_bytes += in_flight - before;
     if (!f->held)
         return;
-    uint64_t rate = max64(f->rate, PACE_MIN_BYTES_S);
-    rate = in_flight > f->max ? rate - rate / 4 : rate + rate / 2;
+    uint64_t rate = pace_bytes_s(f, in_flight, now_ns);
     uint64_t pause_ns = (in_flight - before) * 1000000 / rate * 1000;
     uint64_t most_ns = f->latest_ns != 0 ? f->latest_ns : pause_max_ns;
     f->next_ns = now_ns + min64(pause_ns, min64(most_ns, pause_max_ns));
