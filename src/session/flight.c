@@ -28,7 +28,7 @@ static const uint64_t queue_ns = 250000000ull;       /* more, and there is a que
 static const uint64_t target_ns = 500000000ull;      /* what may wait in it */
 static const uint64_t base_max_ns = 600000000ull;    /* what a far path may take */
 static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is taken */
-static const uint64_t sound_ns = 200000000ull;       /* and while one is sounded */
+static const uint64_t sound_ns = 500000000ull;       /* and while one is sounded */
 static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
                                                         first answers waited for bulk */
 static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
