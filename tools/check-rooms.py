@@ -26,7 +26,8 @@ ROOMS = {
         # struct approach (path/approach.c), as its kinds and what they send see it.
         "approach": ["approach", "kind", "target"],
         # struct uplink (path/uplink_internal.h).
-        "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_internal", "uplink_pulse",
+        "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_internal", "uplink_prefix",
+                   "uplink_pulse",
                    "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.

@@ -106,7 +106,7 @@ static void add_translated(struct dial *d)
 {
     struct addr v6;
     for (size_t i = 0, n = d->next; i < n; i++)
-        if (d->addrs[i].family == ADDR_V4 && nat64_way_put_in(&d->addrs[i], &v6))
+        if (d->addrs[i].family == ADDR_V4 && nat64_way_try(0, &d->addrs[i], &v6))
             add(d, &v6);
 }
 

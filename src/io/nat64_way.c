@@ -57,6 +57,25 @@ bool nat64_way_put_in(const struct addr *v4, struct addr *v6)
     return nat64_put_in(&n, v4, v6);
 }
 
+bool nat64_way_try(unsigned nth, const struct addr *v4, struct addr *v6)
+{
+    struct nat64 n = current();
+    return nat64_try(&n, nth, v4, v6);
+}
+
+bool nat64_way_is_doubtful(void)
+{
+    struct nat64 n = current();
+    return nat64_is_doubtful(&n);
+}
+
+void nat64_way_prove(const struct addr *v6, const struct addr *seen)
+{
+    (void)pthread_mutex_lock(&lock);
+    nat64_prove(&known, v6, seen);
+    (void)pthread_mutex_unlock(&lock);
+}
+
 bool nat64_way_take_out(const struct addr *v6, struct addr *v4)
 {
     struct nat64 n = current();
@@ -72,6 +91,7 @@ static void on_found(void *ctx, int err, const struct addr *addrs, size_t count)
     nat64_learn(&n, addrs, count);
     if (err == 0 || err == POSTERN_ERR_NOTFOUND) {
         (void)pthread_mutex_lock(&lock);
+        nat64_keep(&n, &known);
         known = n;
         (void)pthread_mutex_unlock(&lock);
     }

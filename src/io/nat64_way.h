@@ -17,6 +17,9 @@
 bool nat64_way_is_wanted(void);
 /* As core/nat64.h, by what was found last. False: nothing was. From any thread. */
 MUST_CHECK bool nat64_way_put_in(const struct addr *v4, struct addr *v6);
+MUST_CHECK bool nat64_way_try(unsigned nth, const struct addr *v4, struct addr *v6);
+bool nat64_way_is_doubtful(void);
+void nat64_way_prove(const struct addr *v6, const struct addr *seen);
 MUST_CHECK bool nat64_way_take_out(const struct addr *v6, struct addr *v4);
 
 struct nat64_look;

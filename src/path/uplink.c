@@ -428,6 +428,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     uplink_arm(u);
     if (!u->proxied)
         learn_addresses(u, &l->remote);
+    uplink_prefix_ask(u);
     u->config.events->on_up(u->config.ctx);
 }
 
@@ -626,6 +627,7 @@ static void on_looked(void *ctx)
 {
     struct uplink *u = ctx;
     u->look = NULL;
+    uplink_prefix_ask(u);
 }
 
 /* What is behind a translator is to be known by the time that others are looked for. */
@@ -728,6 +730,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
                                         u->known, UPLINK_KNOWN_MAX);
     uplink_load_badge(u);
     timer_init(&u->timer, c->net->loop, on_timer, u);
+    timer_init(&u->prefix.timer, c->net->loop, uplink_on_prefix_timer, u);
     u->state = UPLINK_WAITING;
     u->slow = true; /* nothing is known of the line yet */
     uplink_set_timer(u, 0);
@@ -745,6 +748,7 @@ void uplink_close(struct uplink *u)
     }
     uplink_drop_lines(u);
     nat64_look_cancel(u->look);
+    uplink_prefix_stop(u);
     timer_stop(&u->timer);
     free(u);
 }

@@ -1,7 +1,8 @@
 /*
  * The state of an uplink, for the files that make it: uplink.c, which connects and
  * carries messages, uplink_pulse.c, which doubts a connection that stands, and
- * uplink_facts.c, which answers what others ask of it; and uplink_badge.c.
+ * uplink_facts.c, which answers what others ask of it; uplink_badge.c; and
+ * uplink_prefix.c.
  */
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
@@ -12,6 +13,7 @@
 #include "core/stun.h"
 #include "io/channel.h"
 #include "io/loop.h"
+#include "io/udp.h"
 #include "path/uplink.h"
 
 enum { UPLINK_HURRY_MS = 100 }; /* a pause that is cut short ends in about that */
@@ -28,6 +30,19 @@ struct line {
     bool open; /* the handshake is done and our Hello on its way */
 };
 
+enum { PREFIX_TRIES = 5 };
+
+/* By STUN, whether a prefix of NAT64 is one (uplink_prefix.c). */
+struct prefix_asker {
+    struct udp *socket; /* NULL: not now */
+    struct timer timer;
+    struct {
+        struct addr to;
+        uint8_t txid[STUN_TXID_LEN];
+    } asked[PREFIX_TRIES];
+    unsigned tries;
+};
+
 struct uplink {
     struct uplink_config config;
     enum uplink_state state;
@@ -38,6 +53,7 @@ struct uplink {
     bool proxied;
     struct timer timer;      /* retry, keepalive, ping: what `state` says */
     struct nat64_look *look; /* whether this network translates to IPv4 */
+    struct prefix_asker prefix;
     struct addr broker_addr, seen;
     struct addr stun[UPLINK_STUN_MAX];
     size_t stun_count;
@@ -99,6 +115,11 @@ static inline bool uplink_line_is_connected(const struct line *l)
 /* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
 void uplink_load_badge(struct uplink *u);
 void uplink_take_badge(struct uplink *u, const Control *m);
+
+/* uplink_prefix.c: asks anew where a prefix is known and none proven; ends that. */
+void uplink_prefix_ask(struct uplink *u);
+void uplink_prefix_stop(struct uplink *u);
+void uplink_on_prefix_timer(void *uplink);
 
 /*
  * A host is to be reached at any time, and its router may forget it at any: its kernel

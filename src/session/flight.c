@@ -92,7 +92,8 @@ static bool is_clear(const struct flight *f, uint64_t now_ns)
 /*
  * A rate is taken over a second and two round trips: where the other way is full too,
  * acknowledgements come in heaps. Of a line that has fallen it is known after the
- * second, and what it carried before says nothing any more.
+ * second, and what it carried before says nothing any more. Of one that is held and
+ * shows no queue a rate says only that it carries that much, however little it is.
  */
 static void note_rate(struct session *s, bool queued, uint64_t now_ns)
 {
@@ -109,9 +110,9 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     bool fell = queued && rate < f->rate / FELL_TIMES;
     if (span < 2 * f->latest_ns && !fell)
         return;
-    bool limited = f->queued_ns >= f->since_ns; /* by the line, and not by us */
+    bool counts = !f->held || f->queued_ns >= f->since_ns || rate > f->rate;
     f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
-    if (!f->held || limited || rate > f->rate)
+    if (counts)
         f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
@@ -175,8 +176,8 @@ uint64_t flight_pause_until_ns(const struct session *s)
 /*
  * No quicker than the line carries them, but a little more while nothing waits. How much
  * that is was learnt from what left, which is no more than was let go: where no queue
- * shows all leaves in a round trip that may be under way, which doubles with each (see
- * above), or a line that has become quick again were never found to be.
+ * shows all that may be under way leaves in a round trip, and that doubles with each
+ * (see above). Or a line that has become quick again were never found to be.
  */
 static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
                              uint64_t now_ns)
@@ -185,7 +186,9 @@ static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
     if (in_flight > f->max)
         return rate - rate / 4;
     rate += rate / 2;
-    return is_clear(f, now_ns) ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
+    if (!is_clear(f, now_ns))
+        return rate;
+    return max64(rate, f->max * 1000000 / (f->latest_ns / 1000));
 }
 
 /*

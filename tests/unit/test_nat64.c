@@ -98,6 +98,8 @@ static void test_what_tells_nothing(void **state)
     nat64_learn(&n, found, 3);
     assert_int_equal(n.count, 0);
     assert_false(nat64_put_in(&n, &v4, &out));
+    assert_false(nat64_try(&n, 0, &v4, &out));
+    assert_false(nat64_is_doubtful(&n));
     assert_false(nat64_take_out(&n, &found[1], &out));
 }
 
@@ -118,6 +120,40 @@ static void test_several_prefixes(void **state)
     assert_true(addr_ip_equal(&out, &v4));
 }
 
+/* DNS names somebody's network: only the broker's own address is put in under it. */
+static void test_a_prefix_is_believed_once_proven(void **state)
+{
+    (void)state;
+    struct addr found[] = {ip("2001:db8:5::c000:aa"), ip("2001:db8:64::c000:aa")};
+    struct addr v4 = ip("8.8.8.8"), v6 = ip("2001:db8:9::1"), out, want;
+    struct nat64 n, again;
+    nat64_learn(&n, found, 2);
+    assert_int_equal(n.count, 2);
+    assert_false(nat64_put_in(&n, &v4, &out));
+    assert_true(nat64_is_doubtful(&n));
+    assert_true(nat64_try(&n, 2, &v4, &out)); /* in turn */
+    want = ip("2001:db8:5::808:808");
+    assert_true(addr_ip_equal(&out, &want));
+    assert_true(nat64_try(&n, 1, &v4, &out));
+    want = ip("2001:db8:64::808:808");
+    assert_true(addr_ip_equal(&out, &want));
+    nat64_prove(&n, &out, &v6); /* it saw IPv6: nothing translates */
+    nat64_prove(&n, &v6, &v4);  /* from under neither */
+    assert_false(nat64_put_in(&n, &v4, &out));
+    nat64_prove(&n, &want, &v4);
+    assert_true(nat64_put_in(&n, &v4, &out));
+    assert_true(addr_ip_equal(&out, &want));
+    assert_true(nat64_try(&n, 0, &v4, &out));
+    assert_true(addr_ip_equal(&out, &want));
+    nat64_learn(&again, found, 1); /* another answer of DNS */
+    nat64_keep(&again, &n);
+    assert_false(nat64_put_in(&again, &v4, &out));
+    nat64_learn(&again, found, 2);
+    nat64_keep(&again, &n);
+    assert_true(nat64_put_in(&again, &v4, &out));
+    assert_true(addr_ip_equal(&out, &want));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_each_length_is_found),
         cmocka_unit_test(test_what_tells_nothing),
         cmocka_unit_test(test_several_prefixes),
+        cmocka_unit_test(test_a_prefix_is_believed_once_proven),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
