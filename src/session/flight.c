@@ -174,10 +174,10 @@ uint64_t flight_pause_until_ns(const struct session *s)
 }
 
 /*
- * No quicker than the line carries them, but a little more while nothing waits. How much
- * that is was learnt from what left, which is no more than was let go: where no queue
- * shows all that may be under way leaves in a round trip, and that doubles with each
- * (see above). Or a line that has become quick again were never found to be.
+ * No quicker than the line carries them, but a little more while nothing waits. How
+ * much that is was learnt from what left, which is no more than was let go: where no
+ * queue shows all that may be under way leaves in a round trip, and that doubles with
+ * each (see above). Or a line that has become quick again were never found to be.
  */
 static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
                              uint64_t now_ns)
