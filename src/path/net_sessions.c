@@ -332,6 +332,7 @@ void net_sessions_enter(struct net_budget *b)
     if (network != b->opened.network) {
         keep_own(b);
         b->opened = *sessions_of(b->left, network);
+        named_forget(&b->named);
     }
     if (shared_get(b, &s, true, now_us) != NULL)
         shared_put(b, &s);

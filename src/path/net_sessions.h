@@ -14,6 +14,7 @@
 
 #include "core/budget.h"
 #include "core/grant.h"
+#include "core/named.h"
 #include "core/sessions.h"
 #include "core/shares.h"
 
@@ -30,6 +31,7 @@ struct net_budget {
         struct grant grant;
     } grants[NET_GRANTS];
     unsigned grants_next;
+    struct named named;
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;
