@@ -31,6 +31,7 @@ static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is tak
 static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
                                                         first answers waited for bulk */
 static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
+static const uint64_t clear_ns = 500000000ull;       /* so long no queue shows */
 static const uint64_t pause_max_ns = 300000000ull;   /* acknowledgements wait as well */
 
 /* What the path before was known to bear is what this one begins with. */
@@ -40,6 +41,7 @@ void flight_begin(struct session *s, uint64_t now_ns)
     s->flight = (struct flight){.least_ns = {UINT64_MAX, UINT64_MAX},
                                 .turned_ns = now_ns + moved_ns - least_ns,
                                 .since_ns = now_ns,
+                                .queued_ns = now_ns,
                                 .max = FLIGHT_MIN_BYTES,
                                 .seen_bytes = s->acked_bytes,
                                 .acked_bytes = s->acked_bytes};
@@ -128,6 +130,8 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     note_rtt(f, rtt_ns, now_ns);
     uint64_t base = base_ns(f);
     bool queued = rtt_ns > 2 * base + queue_ns;
+    if (queued)
+        f->queued_ns = now_ns;
     note_rate(s, queued, now_ns);
     uint64_t fits =
         max64(f->rate * (stays_ns(base) / 1000) / 1000000, FLIGHT_MIN_BYTES);
@@ -159,6 +163,22 @@ uint64_t flight_pause_until_ns(const struct session *s)
 }
 
 /*
+ * No quicker than the line carries them, but a little more while nothing waits. Where a
+ * storm of loss let nothing through, and no queue shows any more, the rate says nothing
+ * of the line: a quick one was sounded from 8 KB/s upwards, and crawled for 5 s.
+ */
+static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
+                             uint64_t now_ns)
+{
+    uint64_t rate = max64(f->rate, PACE_MIN_BYTES_S);
+    if (in_flight > f->max)
+        return rate - rate / 4;
+    rate += rate / 2;
+    bool clear = f->latest_ns >= 1000 && now_ns - f->queued_ns > clear_ns;
+    return clear ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
+}
+
+/*
  * What QUIC repeats is bound by its own window only, which knows nothing of such a line
  * yet: a second of a quick one that a slow one lost came over it again and again. So
  * packets leave one by one there, no quicker than the line carries them. Where answers
@@ -173,8 +193,7 @@ void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
     f->left_bytes += in_flight - before;
     if (!f->held)
         return;
-    uint64_t rate = max64(f->rate, PACE_MIN_BYTES_S);
-    rate = in_flight > f->max ? rate - rate / 4 : rate + rate / 2;
+    uint64_t rate = pace_bytes_s(f, in_flight, now_ns);
     uint64_t pause_ns = (in_flight - before) * 1000000 / rate * 1000;
     uint64_t most_ns = f->latest_ns != 0 ? f->latest_ns : pause_max_ns;
     f->next_ns = now_ns + min64(pause_ns, min64(most_ns, pause_max_ns));

@@ -67,6 +67,7 @@ struct flight {
     uint64_t rates[FLIGHT_RATES], rate; /* bytes a second; the most of them */
     uint64_t max;                       /* bytes */
     uint64_t next_ns;                   /* when the next packet may leave */
+    uint64_t queued_ns;                 /* when an answer was last as late as in one */
     unsigned turn, steady; /* the latter: rates since the last that was more */
     bool held, draining;
 };

@@ -14,7 +14,8 @@
  *
  * Probes are not bound by that. Where the path in use answered one that was sent after
  * QUIC moved last, and what QUIC holds is not acknowledged for max(1 s, 4 answers of
- * that path, or late ones as those are that come over the same line), window and timers
+ * that path as long as the latest; on a line that has shown to be slow, late ones as
+ * come over it, which elsewhere are such ages as those above), window and timers
  * begin anew: a client takes another label, a host asks its client to (PROBE_RENEW).
  * Again after twice that time, and four times. Then the path is dead to the client,
  * since another may carry what it does not; and if that was no help either, the session
@@ -34,8 +35,8 @@ static const uint64_t patience_min_us = 1000000, fail_us = 12000000;
 
 static uint64_t patience_us(const struct session *s)
 {
-    uint64_t takes = paths_answer_takes_us(&s->net),
-             late = steer_late_us(s, clock_us());
+    uint64_t takes = paths_answer_takes_us(&s->net);
+    uint64_t late = s->flight.held ? steer_late_us(s, clock_us()) : 0;
     uint64_t us = 4 * (takes > late ? takes : late);
     return us > patience_min_us ? us : patience_min_us;
 }
@@ -112,8 +113,13 @@ void stall_run(struct session *s)
                              .acts_in_all = before};
         st->at_us = now_us + patience_us(s) / 2;
     } else if (now_us >= st->at_us) {
-        if (st->asked && paths_answered_us(&s->net) >= st->from_us) {
+        bool answered = st->asked && paths_answered_us(&s->net) >= st->from_us;
+        if (answered && now_us >= st->from_us + patience_us(s)) {
             act(s, now_us);
+            return;
+        }
+        if (answered) { /* as late as the line is by now */
+            st->at_us = st->from_us + patience_us(s);
             return;
         }
         st->asked = true;
