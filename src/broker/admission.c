@@ -54,14 +54,12 @@ void admission_fini(struct admission *a)
     ledger_fini(&a->told);
 }
 
-void admission_sweep(struct admission *a, uint64_t now_ms)
+size_t admission_sweep(struct admission *a, uint64_t now_ms)
 {
     if (now_ms - a->aged_ms < LIMIT_BUDGETS_MS)
-        return;
+        return 0;
     a->aged_ms = now_ms;
-    ledger_age(&a->devices);
-    ledger_age(&a->hosts);
-    ledger_age(&a->told);
+    return ledger_age(&a->devices) + ledger_age(&a->hosts) + ledger_age(&a->told);
 }
 
 bool admission_message(struct admission *a, const uint8_t key[static KEY_LEN],

@@ -29,9 +29,9 @@ MUST_CHECK int admission_init(struct admission *a,
 /* Harmless when all is zero. */
 void admission_fini(struct admission *a);
 
-/* Call now and then: forgets budgets that are whole again, as those of strangers are.
- */
-void admission_sweep(struct admission *a, uint64_t now_ms);
+/* Call now and then: forgets budgets that are whole again, as those of strangers are,
+ * and says how many. */
+size_t admission_sweep(struct admission *a, uint64_t now_ms);
 
 /* True when the device may send a message, carry so many bytes, introduce itself. */
 bool admission_message(struct admission *a, const uint8_t key[static KEY_LEN],

@@ -64,13 +64,15 @@ void *ledger_get(struct ledger *l, const uint8_t key[static KEY_LEN])
     return e->record;
 }
 
-void ledger_age(struct ledger *l)
+size_t ledger_age(struct ledger *l)
 {
+    size_t before = l->count;
     l->age++;
     while (l->count > 0) {
         struct entry *e = LIST_FIRST(&l->used, struct entry, used);
         if (l->age - e->age < 2)
-            return;
+            break;
         forget(l, e);
     }
+    return before - l->count;
 }

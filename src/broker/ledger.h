@@ -23,7 +23,7 @@ void ledger_fini(struct ledger *l);
 void *ledger_find(struct ledger *l, const uint8_t key[static KEY_LEN]);
 /* The same, made of zeroes where there was none; NULL: out of memory. */
 void *ledger_get(struct ledger *l, const uint8_t key[static KEY_LEN]);
-/* Forgets what was not used since the call before this one. */
-void ledger_age(struct ledger *l);
+/* Forgets what was not used since the call before this one, and says of how many. */
+size_t ledger_age(struct ledger *l);
 
 #endif

@@ -206,7 +206,8 @@ static void on_sweep(void *ctx)
     door_sweep(s->door);
     conn_sweep(s);
     relay_sweep(s->relay);
-    admission_sweep(&s->admission, loop_now_ms(s->loop));
+    spare_count_forgotten(&s->spare,
+                          admission_sweep(&s->admission, loop_now_ms(s->loop)));
     spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
 }
 

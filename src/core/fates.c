@@ -24,8 +24,18 @@ const char *fates_unsent(const struct fates *t)
     if (t->of[FATE_STRANDED] > 0)
         return "nothing was sent: this machine has no route to the other side's "
                "addresses";
+    if (t->of[FATE_NAMED] > 0)
+        return "nothing was sent: as many new addresses as peers may name in a minute "
+               "were tried; it is tried again by itself";
     if (t->of[FATE_HELD] > 0)
         return "nothing was sent: as much as may be went to those addresses lately; "
                "it is tried again by itself";
     return NULL;
+}
+
+const char *fates_passed_over(const struct fates *t)
+{
+    return t->of[FATE_NAMED] > 0 && t->of[FATE_LEFT] > 0
+               ? " (others had to wait: peers named too many in a minute)"
+               : "";
 }

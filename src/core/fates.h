@@ -10,6 +10,7 @@
 enum fate {
     FATE_LEFT,
     FATE_HELD,     /* as much as may be went there already (core/budget.h) */
+    FATE_NAMED,    /* as many new addresses as a peer may name (core/named.h) */
     FATE_STRANDED, /* this machine has no way there */
     FATE_BARRED,   /* its own firewall refuses it */
     FATE_COUNT,
@@ -23,5 +24,9 @@ struct fates {
 enum fate fate_of(int rc);
 /* Why nothing left, or NULL: something did, or nothing was to be sent. */
 const char *fates_unsent(const struct fates *t);
+/* What is to be said of addresses that were passed over beside those that were tried;
+ * or
+ * "". */
+const char *fates_passed_over(const struct fates *t);
 
 #endif

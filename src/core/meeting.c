@@ -248,14 +248,14 @@ static const char *tried_words(const struct meeting *m, char *buf, size_t cap)
     const char *many = m->udp ? "packets" : m->plan->listens ? "connections" : "tries";
     for (size_t i = 0; i < m->peer_count; i++)
         to += m->left[i];
-    (void)snprintf(buf, cap, "%u %s to %u %s", left, left == 1 ? what : many, to,
-                   to == 1 ? "address" : "addresses");
+    (void)snprintf(buf, cap, "%u %s to %u %s%s", left, left == 1 ? what : many, to,
+                   to == 1 ? "address" : "addresses", fates_passed_over(&m->fates));
     return buf;
 }
 
 static void unanswered_words(struct meeting *m)
 {
-    char tried[64], more[80] = "";
+    char tried[128], more[80] = "";
     size_t n = 0;
     (void)tried_words(m, tried, sizeof(tried));
     if (m->rejected > 0)

@@ -67,7 +67,7 @@
 #define PUNCH_RESTART_MIN_US 1000000
 #define PUNCH_TRANSACTIONS 256
 #define PUNCH_NO_PAIR (-1)
-#define PUNCH_REASON_LEN 272
+#define PUNCH_REASON_LEN 340
 
 struct punch_config {
     bool controlling;           /* the client is, the host is not */

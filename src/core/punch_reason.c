@@ -55,8 +55,8 @@ static const char *asked_words(const struct punch *p, char *buf, size_t cap)
     unsigned n = 0;
     for (unsigned i = 0; i < p->remote_count; i++)
         n += p->remotes[i].asked;
-    (void)snprintf(buf, cap, "%u checks of %u %s", p->fates.of[FATE_LEFT], n,
-                   n == 1 ? "address" : "addresses");
+    (void)snprintf(buf, cap, "%u checks of %u %s%s", p->fates.of[FATE_LEFT], n,
+                   n == 1 ? "address" : "addresses", fates_passed_over(&p->fates));
     return buf;
 }
 
@@ -101,7 +101,7 @@ static void unanswered_words(struct punch *p, const char *asked)
 
 static void failed_words(struct punch *p)
 {
-    char asked[64];
+    char asked[128];
     const char *text = nobody_words(p);
     (void)asked_words(p, asked, sizeof(asked));
     if (p->remote_count == 0 && p->hint.own_udp == PUNCH_UDP_BLOCKED)
@@ -124,7 +124,7 @@ static void proven_words(struct punch *p)
 
 const char *punch_reason(struct punch *p)
 {
-    char asked[64];
+    char asked[128];
     switch (p->state) {
     case PUNCH_IDLE:
         (void)snprintf(p->reason, sizeof(p->reason), "not started");

@@ -16,6 +16,8 @@ struct spare {
 
 /* One more of the crowd began, or one that had stayed for long has gone. */
 void spare_count(struct spare *s);
+/* So many of what was kept of it are forgotten, long after it left. */
+void spare_count_forgotten(struct spare *s, size_t n);
 /* Call now and then; `in_use`: how many there are. */
 void spare_look(struct spare *s, size_t in_use);
 

@@ -239,6 +239,7 @@ void net_sessions_enter(struct net_budget *b)
     uint64_t network = netmon_way_out();
     if (network != b->opened.network) {
         sessions_enter(&b->opened, network);
+        named_forget(&b->named);
         b->owed = 0; /* of the other one's */
         b->owed_others = 0;
     }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/budget.h"
+#include "core/named.h"
 #include "core/sessions.h"
 #include "core/shares.h"
 
@@ -21,6 +22,7 @@ struct net_budget {
     struct budget packets;
     struct sessions opened;
     struct shares shares;
+    struct named named;
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;

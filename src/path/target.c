@@ -239,6 +239,39 @@ bool target_may_send(struct approach *a, const struct addr *to, unsigned packets
     return take(a, to, is_vouched(a, to) ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
 }
 
+static bool is_crowded(const struct approach *a)
+{
+    struct opener o = target_opener(a);
+    return net_sessions_open(&o) >= SESSIONS_AT_ONCE;
+}
+
+static uint64_t peer_of(const struct approach *a)
+{
+    uint64_t peer;
+    memcpy(&peer, approach_config_of(a)->peer, sizeof(peer));
+    return peer;
+}
+
+enum fate target_may_open(struct approach *a, bool tcp, uint16_t from,
+                          const struct addr *to, unsigned packets)
+{
+    struct named *named = &approach_config_of(a)->net->budget->named;
+    struct named_session s = {.peer = peer_of(a),
+                              .to = *to,
+                              .from = from == 0 ? 0 : from | (uint32_t)tcp << 16,
+                              .vouched = is_vouched(a, to)};
+    uint64_t now_us = clock_us();
+    bool opens = addr_scope_of(to) >= ADDR_SCOPE_PRIVATE; /* as loop_begin_session */
+    if (opens && (!named_may(named, &s, false, now_us) ||
+                  (!named_may(named, &s, true, now_us) && is_crowded(a))))
+        return FATE_NAMED;
+    if (!target_may_send(a, to, packets))
+        return FATE_HELD;
+    if (opens)
+        named_use(named, &s, now_us);
+    return FATE_LEFT;
+}
+
 bool target_may_carry(struct approach *a, const struct path *p, size_t len,
                       size_t segment_len)
 {
@@ -261,5 +294,7 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
 
 void target_answered(struct approach *a, const struct addr *from)
 {
-    budget_answered(&approach_config_of(a)->net->budget->packets, from, clock_us());
+    struct net_budget *b = approach_config_of(a)->net->budget;
+    budget_answered(&b->packets, from, clock_us());
+    named_answered(&b->named, peer_of(a), from);
 }

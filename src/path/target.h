@@ -11,6 +11,7 @@
 #ifndef POSTERN_PATH_TARGET_H
 #define POSTERN_PATH_TARGET_H
 
+#include "core/fates.h"
 #include "core/vouch_mark.h"
 #include "io/sidenet.h"
 #include "path/approach.h"
@@ -60,6 +61,13 @@ bool target_is_translated(struct approach *a);
  * been lost on the way.
  */
 bool target_may_send(struct approach *a, const struct addr *to, unsigned packets);
+/*
+ * The same for what may open a session in our own NAT: from that port of ours, 0 for
+ * another one each time, by TCP or UDP. FATE_LEFT: they may go now, and count; else why
+ * not.
+ */
+enum fate target_may_open(struct approach *a, bool tcp, uint16_t from,
+                          const struct addr *to, unsigned packets);
 /*
  * A session's packets on a path of UDP: as many as it likes where a check of ours was
  * answered. Before that the source of what came may be forged, and they count.

@@ -391,6 +391,18 @@ static int connect_one(struct tcp_meet *t, struct attempt **slot, const struct a
     return rc;
 }
 
+/* From which it is tried; 0: from one of its own. */
+static uint16_t port_towards(const struct tcp_meet *t, const struct addr *to)
+{
+    const struct meeting *m = &t->base.meeting;
+    struct addr local = {0};
+    if (t->knock_port == 0 && m->plan->knocks && m->client)
+        return 0;
+    if (!tcp_port_local(t->port, (enum addr_family)to->family, &local))
+        return 0;
+    return t->knock_port != 0 ? t->knock_port : local.port;
+}
+
 /* `told`: in an arranged step the peer's socket has our options from what we told. */
 static void connect_to(struct tcp_meet *t, size_t i, unsigned hops, bool told)
 {
@@ -399,8 +411,10 @@ static void connect_to(struct tcp_meet *t, size_t i, unsigned hops, bool told)
     struct attempt **slot = free_slot(t, told);
     if (slot == NULL || is_under_way(t, to) || !meeting_try(meeting, i))
         return;
-    if (!target_may_send(t->base.approach, to, syn_cost(t))) {
-        meeting_sent(meeting, i, FATE_HELD);
+    enum fate fate =
+        target_may_open(t->base.approach, true, port_towards(t, to), to, syn_cost(t));
+    if (fate != FATE_LEFT) {
+        meeting_sent(meeting, i, fate);
         return;
     }
     int rc = connect_one(t, slot, to, hops);
@@ -607,7 +621,8 @@ static void arrange_one(struct tcp_meet *t, size_t i)
                                   .hops = ARRANGED_HOPS};
     if (slot == NULL || is_near(&meeting->peers[i]) ||
         !local_towards(t, &meeting->peers[i], &q.local) || !meeting_try(meeting, i) ||
-        !target_may_send(t->base.approach, &meeting->peers[i], ARRANGED_PACKETS))
+        target_may_open(t->base.approach, true, q.local.port, &meeting->peers[i],
+                        ARRANGED_PACKETS) != FATE_LEFT)
         return;
     if (helper_ask(&q, &r, &fd) != 0) {
         log_debug("arranged: %s", r.reason);

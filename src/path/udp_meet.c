@@ -84,10 +84,16 @@ static uint64_t now_ms(const struct udp_meet *u)
 
 /* --------------------------------------------------------------------------- paths */
 
+/* What leaves goes by it; NULL: none. */
+static struct udp *socket_of(const struct udp_meet *u, unsigned sock)
+{
+    return plan_of(u)->spoofs ? u->senders[sock] : u->sockets[sock];
+}
+
 static int send_packet(struct udp_meet *u, unsigned sock, const struct addr *to,
                        const uint8_t *buf, size_t len, size_t segment_len)
 {
-    struct udp *s = plan_of(u)->spoofs ? u->senders[sock] : u->sockets[sock];
+    struct udp *s = socket_of(u, sock);
     return s != NULL ? udp_send(s, to, buf, len, segment_len) : POSTERN_ERR_CLOSED;
 }
 
@@ -199,15 +205,23 @@ static void drop(struct meet *m, const struct path *p)
 
 /* -------------------------------------------------------------------------- checks */
 
+static enum fate may_open(struct udp_meet *u, const struct udp *s,
+                          const struct addr *to)
+{
+    struct addr local = {0};
+    if (s != NULL)
+        udp_local(s, &local);
+    return target_may_open(u->base.approach, false, local.port, to, 1);
+}
+
 /* Towards an address that has proven nothing yet. */
 static enum fate send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
                             const struct punch_check *c)
 {
     uint8_t buf[PUNCH_PACKET_MAX];
     size_t n = punch_check_encode(c, approach_check_key(u->base.approach), buf);
-    if (!target_may_send(u->base.approach, to, 1))
-        return FATE_HELD;
-    return fate_of(send_packet(u, sock, to, buf, n, n));
+    enum fate fate = may_open(u, socket_of(u, sock), to);
+    return fate != FATE_LEFT ? fate : fate_of(send_packet(u, sock, to, buf, n, n));
 }
 
 /* Where an address's ids begin: who hears those to one cannot answer for another. */
@@ -506,12 +520,13 @@ static void await_knock(struct udp_meet *u)
 static void knock(struct udp_meet *u, size_t i)
 {
     struct meeting *m = &u->base.meeting;
-    enum fate fate = FATE_HELD;
+    struct udp *s = u->sockets[sock_of(&m->peers[i])];
     if (m->step % KNOCK_EVERY != 1 || !meeting_try(m, i))
         return;
-    if (target_may_send(u->base.approach, &m->peers[i], 1))
-        fate = fate_of(udp_send(u->sockets[sock_of(&m->peers[i])], &m->peers[i],
-                                m->knock, sizeof(m->knock), sizeof(m->knock)));
+    enum fate fate = may_open(u, s, &m->peers[i]);
+    if (fate == FATE_LEFT)
+        fate = fate_of(
+            udp_send(s, &m->peers[i], m->knock, sizeof(m->knock), sizeof(m->knock)));
     meeting_sent(m, i, fate);
 }
 

@@ -770,10 +770,11 @@ static void report(struct udp_punch *u)
 
 static void send_one(struct udp_punch *u, const struct punch_packet *pkt)
 {
-    enum fate fate = FATE_HELD;
     if (u->sockets[pkt->sock] == NULL)
         return;
-    if (target_may_send(u->approach, &pkt->to, 1))
+    enum fate fate =
+        target_may_open(u->approach, false, u->locals[pkt->sock].port, &pkt->to, 1);
+    if (fate == FATE_LEFT)
         fate = fate_of(
             udp_send(u->sockets[pkt->sock], &pkt->to, pkt->buf, pkt->len, pkt->len));
     punch_on_sent(u->punch, pkt, fate);

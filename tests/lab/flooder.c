@@ -8,7 +8,7 @@
  *
  * NORELAY=1 in the environment: its Offers allow no relay; SWEEPTCP=1: they ask for the
  * ports of a symmetric NAT by TCP too; SPREAD=1: VICTIM is a /16, and each address in
- * it a victim.
+ * it a victim; NEWPORTS=1: each candidate has a port that none had before.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,7 +52,8 @@ struct flood {
     struct addr victim, broker;
     struct device *devices;
     unsigned count, ticks, ticks_max, introduced, answered, refused;
-    bool listed, relay, sweeps_tcp, spread;
+    bool listed, relay, sweeps_tcp, spread, new_ports;
+    uint32_t ports; /* named so far */
 };
 
 static void die(const char *what)
@@ -62,9 +63,11 @@ static void die(const char *what)
 }
 
 /* `i`: of two in three it hopes that the broker vouches for them. */
-static void candidate(Candidate *c, const struct flood *f, unsigned i, unsigned type,
+static void candidate(Candidate *c, struct flood *f, unsigned i, unsigned type,
                       uint32_t port)
 {
+    if (f->new_ports)
+        port = 1024 + f->ports++ % 60000;
     struct addr a = f->victim;
     if (f->spread)
         a = i % 3 < 2 ? spread_vouched(&a, i / 3) : spread_other(&a);
@@ -72,7 +75,7 @@ static void candidate(Candidate *c, const struct flood *f, unsigned i, unsigned 
     memcpy(c->ip.bytes, a.ip, c->ip.size);
 }
 
-static void add_meet(Offer *o, const struct flood *f, enum path_kind k, uint32_t round)
+static void add_meet(Offer *o, struct flood *f, enum path_kind k, uint32_t round)
 {
     const pb_size_t max = sizeof(o->meets) / sizeof(o->meets[0]);
     if (o->meets_count == max)
@@ -246,7 +249,8 @@ int main(int argc, char **argv)
 {
     struct flood f = {.relay = getenv("NORELAY") == NULL,
                       .sweeps_tcp = getenv("SWEEPTCP") != NULL,
-                      .spread = getenv("SPREAD") != NULL};
+                      .spread = getenv("SPREAD") != NULL,
+                      .new_ports = getenv("NEWPORTS") != NULL};
     struct fault fault = {0};
     struct statedir state;
     struct timer tick;

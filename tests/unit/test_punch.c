@@ -215,7 +215,8 @@ static void test_nothing_left(void **state)
         const char *words;
     } cases[] = {{FATE_BARRED, "own firewall"},
                  {FATE_STRANDED, "no route"},
-                 {FATE_HELD, "as much as may be"}};
+                 {FATE_HELD, "as much as may be"},
+                 {FATE_NAMED, "as many new addresses"}};
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct net n;
