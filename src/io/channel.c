@@ -613,8 +613,9 @@ bool channel_was_reset(const struct channel *c, int err)
     return err == POSTERN_ERR_RESET && !c->breaks;
 }
 
-/* The acknowledgement of a keepalive is the only packet of ours that the kernel does not
- * tell us of: none is asked for before the other end has heard nothing for a while. */
+/* The acknowledgement of a keepalive is the only packet of ours that the kernel does
+ * not tell us of: none is asked for before the other end has heard nothing for a while.
+ */
 bool channel_was_killed(const struct channel *c, int err)
 {
     struct tcp_facts f;

@@ -18,7 +18,7 @@
 #include "core/key.h"
 #include "io/loop.h"
 
-#define CHANNEL_ASKS_S 2u /* the least that a channel's kernel hears nothing and waits */
+#define CHANNEL_ASKS_S 2u /* no channel's kernel asks sooner, when nothing comes */
 
 struct channel;
 

@@ -1,5 +1,5 @@
-/* How a channel ends: in order, by a reset that only a write was told of, and by one that
- * comes when nothing was under way. */
+/* How a channel ends: in order, by a reset that only a write was told of, and by one
+ * that comes when nothing was under way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@
 struct end {
     struct keypair key;
     struct channel *channel;
-    bool breaks; /* what it does when it has said its word: reset, else close */
+    bool breaks;      /* what it does when it has said its word: reset, else close */
     unsigned dies_ms; /* or its kernel resets it without a word, so long after that */
     struct timer death;
     int fd;

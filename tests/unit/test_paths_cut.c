@@ -1,4 +1,5 @@
-/* The standing paths of a session after a cut: what waited for its end measures nothing. */
+/* The standing paths of a session after a cut: what waited for its end measures
+ * nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
