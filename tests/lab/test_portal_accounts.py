@@ -54,6 +54,20 @@ def test_wrong_names_and_passwords(site):
         site.wait_log(site.gate.host, what=what, who="anna", detail="at the portal")
 
 
+def test_a_host_that_was_away_is_told_of_logins(site):
+    """While its list still lets its people in."""
+    site.add("anna")
+    g, browser = site.gate, site.browser("anna")
+    assert g.host_proc.terminate() == 0
+    assert browser.login("anna", "wrong").status == 403
+    browser.logged_in("anna")
+    g.start_host("data=7000", "more=7010")
+    for what in ("refused", "login"):
+        site.wait_log(g.host, what=what, who="anna")
+        entry = [e for e in g.host.run("log").events if e["what"] == what][-1]
+        assert re.fullmatch(r"at the portal, \d+ s before, while this host was away", entry["detail"]), entry
+
+
 def test_the_case_of_a_name_is_none(site):
     """As where accounts are made; and failures count for one account, however it is written."""
     site.add("Anna")
