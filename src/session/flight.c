@@ -28,6 +28,7 @@ static const uint64_t queue_ns = 250000000ull;       /* more, and there is a que
 static const uint64_t target_ns = 500000000ull;      /* what may wait in it */
 static const uint64_t base_max_ns = 600000000ull;    /* what a far path may take */
 static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is taken */
+static const uint64_t sound_ns = 500000000ull;       /* and while one is sounded */
 static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
                                                         first answers waited for bulk */
 static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
@@ -82,16 +83,24 @@ static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
         f->least_ns[0] = rtt_ns;
 }
 
+/* Nothing waits in the line, and so it is not the line that is the limit. */
+static bool is_clear(const struct flight *f, uint64_t now_ns)
+{
+    return now_ns - f->queued_ns > clear_ns && f->latest_ns >= 1000;
+}
+
 /*
  * A rate is taken over a second and two round trips: where the other way is full too,
  * acknowledgements come in heaps. Of a line that has fallen it is known after the
- * second, and what it carried before says nothing any more.
+ * second, and what it carried before says nothing any more. Of one that is held and
+ * shows no queue a rate says only that it carries that much, however little it is.
  */
 static void note_rate(struct session *s, bool queued, uint64_t now_ns)
 {
     struct flight *f = &s->flight;
     uint64_t span = now_ns - f->since_ns;
-    if (span < rate_ns)
+    bool clear = f->held && is_clear(f, now_ns);
+    if (span < (clear ? sound_ns : rate_ns))
         return;
     uint64_t us = span / 1000;
     uint64_t bytes = s->acked_bytes - f->acked_bytes;
@@ -101,8 +110,10 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     bool fell = queued && rate < f->rate / FELL_TIMES;
     if (span < 2 * f->latest_ns && !fell)
         return;
+    bool counts = !f->held || f->queued_ns >= f->since_ns || rate > f->rate;
     f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
-    f->rates[f->turn++ % FLIGHT_RATES] = rate;
+    if (counts)
+        f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
     f->left_bytes = 0;
@@ -163,9 +174,10 @@ uint64_t flight_pause_until_ns(const struct session *s)
 }
 
 /*
- * No quicker than the line carries them, but a little more while nothing waits. Where a
- * storm of loss let nothing through, and no queue shows any more, the rate says nothing
- * of the line: a quick one was sounded from 8 KB/s upwards, and crawled for 5 s.
+ * No quicker than the line carries them, but a little more while nothing waits. How
+ * much that is was learnt from what left, which is no more than was let go: where no
+ * queue shows all that may be under way leaves in a round trip, and that doubles with
+ * each (see above). Or a line that has become quick again were never found to be.
  */
 static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
                              uint64_t now_ns)
@@ -174,8 +186,9 @@ static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
     if (in_flight > f->max)
         return rate - rate / 4;
     rate += rate / 2;
-    bool clear = f->latest_ns >= 1000 && now_ns - f->queued_ns > clear_ns;
-    return clear ? max64(rate, f->max * 1000000 / (f->latest_ns / 1000)) : rate;
+    if (!is_clear(f, now_ns))
+        return rate;
+    return max64(rate, f->max * 1000000 / (f->latest_ns / 1000));
 }
 
 /*

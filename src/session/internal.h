@@ -192,12 +192,13 @@ struct session {
     struct chain meta_in;
     struct list datagrams; /* struct datagram, to be sent */
     unsigned datagram_count;
+    size_t owed_bytes; /* went to datagrams while streams waited */
     struct pending pending;
     const char *denied; /* why the peer's key is, static; "": it is not */
     int fail_err;       /* of one that has FAILED */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
-    uint64_t acked_bytes;    /* of streams */
+    uint64_t acked_bytes;    /* of streams and datagrams */
     uint64_t unacked, moved; /* of streams; counts what QUIC brought over */
     struct stall stall;
     uint64_t witness; /* the latest of its bundles (bundle.c) */
@@ -316,6 +317,20 @@ uint64_t flight_pause_until_ns(const struct session *s);
 /* A round has sent: so much was under way before it, and so much now. */
 void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
                     uint64_t now_ns);
+
+/* The number by which QUIC tells of a datagram: its witness, or 0, and its bytes. */
+static inline uint64_t datagram_id(uint64_t witness, size_t bytes)
+{
+    return witness << 16 | bytes;
+}
+static inline uint64_t datagram_id_witness(uint64_t id)
+{
+    return id >> 16;
+}
+static inline uint64_t datagram_id_bytes(uint64_t id)
+{
+    return id & 0xffff;
+}
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,

@@ -3,6 +3,7 @@
  * and handed to the path in batches, so that one system call carries many. Once a
  * loop round, however many streams became ready in it.
  */
+#include "core/least.h"
 #include "session/internal.h"
 
 #include <stdlib.h>
@@ -128,9 +129,12 @@ static ngtcp2_ssize write_datagram(struct session *s, struct batch *b,
     uint64_t witness = b->witness == 0 && b->fresh == 0 ? bundle_witness(s, b->ts) : 0;
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
         s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
-        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, witness, d->data, d->len, b->ts);
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, d->len), d->data, d->len,
+        b->ts);
     if (accepted != 0 && witness != 0)
         b->fresh = witness;
+    if (accepted != 0)
+        s->owed_bytes += stream_is_any_ready(s) ? d->len : 0;
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
         drop_datagram(s, d); /* taken, or the peer cannot take it at this size */
@@ -164,6 +168,7 @@ static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
                                                &taken, flags, id, vec, count, ts);
     if (st != NULL && taken >= 0) {
         stream_on_sent(st, (size_t)taken);
+        s->owed_bytes -= min64(s->owed_bytes, (uint64_t)taken);
         if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
             st->fin_sent = true;
         paths_on_activity(&s->net);
@@ -195,9 +200,28 @@ static ngtcp2_ssize write_witness(struct session *s, struct batch *b, ngtcp2_pat
         return NGTCP2_ERR_WRITE_MORE;
     ngtcp2_ssize n = ngtcp2_conn_writev_datagram(
         s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
-        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, witness, NULL, 0, b->ts);
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, 0), NULL, 0, b->ts);
     b->fresh = accepted != 0 ? witness : 0;
     return n == NGTCP2_ERR_INVALID_STATE ? NGTCP2_ERR_WRITE_MORE : n;
+}
+
+/*
+ * What leaves next: a stream's bytes, or NULL. Datagrams go first, as nobody repeats
+ * them and they are worth little later; but what streams waited for meanwhile they are
+ * owed, a packet at a time, and also where no more may be under way: a packet leaves
+ * in any case.
+ */
+static struct stream *next_stream(struct session *s, uint64_t flying)
+{
+    bool datagrams = !list_empty(&s->datagrams) && session_is_secure(s);
+    bool turn = datagrams && s->owed_bytes >= size_of_packets(s);
+    if (!stream_is_any_ready(s))
+        s->owed_bytes = 0;
+    if (datagrams && !turn)
+        return NULL;
+    return stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
+                            turn || flight_room(s, flying, false) > 0,
+                            turn || flight_room(s, flying, true) > 0);
 }
 
 /*
@@ -210,14 +234,12 @@ static int write_step(struct session *s, struct batch *b, ngtcp2_path *path,
     struct stream *st = NULL;
     uint8_t *dest = s->env->batch + b->len;
     ngtcp2_ssize n = write_witness(s, b, path);
-    if (n == NGTCP2_ERR_WRITE_MORE && !list_empty(&s->datagrams) &&
-        session_is_secure(s)) {
-        n = write_datagram(s, b, path);
-    } else if (n == NGTCP2_ERR_WRITE_MORE) {
-        st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
-                              flight_room(s, flying, false) > 0,
-                              flight_room(s, flying, true) > 0);
-        n = write_stream(s, st, path, dest, b->ts);
+    if (n == NGTCP2_ERR_WRITE_MORE) {
+        st = next_stream(s, flying);
+        if (st == NULL && !list_empty(&s->datagrams) && session_is_secure(s))
+            n = write_datagram(s, b, path);
+        else
+            n = write_stream(s, st, path, dest, b->ts);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
         n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND &&

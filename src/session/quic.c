@@ -157,20 +157,24 @@ static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data,
     return 0;
 }
 
-/* The frames that have a number are witnesses of bundles (bundle.c). */
+/* Those of a witness are of bundles too (bundle.c). */
 static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user_data)
 {
+    struct session *s = session_of(user_data);
+    uint64_t witness = datagram_id_witness(id);
     (void)conn;
-    if (id != 0)
-        bundle_on_acked(session_of(user_data), id, clock_ns());
+    s->acked_bytes += datagram_id_bytes(id);
+    if (witness != 0)
+        bundle_on_acked(s, witness, clock_ns());
     return 0;
 }
 
 static int on_datagram_lost(ngtcp2_conn *conn, uint64_t id, void *user_data)
 {
+    uint64_t witness = datagram_id_witness(id);
     (void)conn;
-    if (id != 0)
-        bundle_on_lost(session_of(user_data), id, clock_ns());
+    if (witness != 0)
+        bundle_on_lost(session_of(user_data), witness, clock_ns());
     return 0;
 }
 
