@@ -1,11 +1,12 @@
 /*
- * `postern serve`: options to a struct serve_config; with --reload, new settings into
- * the roster, and a word to the daemon.
+ * `postern serve`: options to a struct serve_config; with --reload or --add, new
+ * settings into the roster, and a word to the daemon.
  */
 #include "cli/cmd.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli/config.h"
 #include "cli/daemon.h"
@@ -115,18 +116,24 @@ static int reload(const struct options *o, const struct serve_asked *asked,
                   int64_t absent_s, struct events *out, struct fault *f)
 {
     struct statedir state;
+    bool add = o->values[OPT_ADD].given;
     if (o->values[OPT_CONFIG].given)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "send SIGHUP to the 'postern serve' that was started with it",
-                         "--config does nothing with --reload");
-    int err = options_only(
-        o, OPT_RELOAD,
-        OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),
-        "end 'postern serve' and start it with what is to be another", f);
+                         "--config does nothing with %s", add ? "--add" : "--reload");
+    if (add && asked->count == 0)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "name it, as in: postern serve --add web=8080",
+                         "nothing is named that is to be published too");
+    int err =
+        options_only(o, add ? OPT_ADD : OPT_RELOAD,
+                     OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_TLS) |
+                         OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),
+                     "end 'postern serve' and start it with what is to be another", f);
     if (err == 0)
         err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0 && (o->arg_count > 0 || absent_s != 0))
-        err = store_settings(&state, asked->texts, asked->count, false, absent_s, f);
+        err = store_settings(&state, asked->texts, asked->count, add, absent_s, f);
     if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
         err = store_tls(&state, o, f);
     return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
@@ -142,12 +149,18 @@ static int check_services(const char *const *texts, size_t count, struct fault *
     return rc == 0 || rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
 }
 
+/* It speaks to the serve that runs. */
+static bool is_beside(const struct options *o)
+{
+    return o->values[OPT_RELOAD].given || o->values[OPT_ADD].given;
+}
+
 /* What its options and services say, as far as it can be known beforehand. */
 static int check(const struct options *o, int64_t *absent_s, struct fault *f)
 {
     const struct option_value *v = o->values;
     int rc = config_absent(absent_s, v[OPT_ABSENT].text, f);
-    if (rc == 0 && v[OPT_VIA].given && !v[OPT_RELOAD].given &&
+    if (rc == 0 && v[OPT_VIA].given && !is_beside(o) &&
         (v[OPT_BROKER].given || v[OPT_AGENT].given))
         rc = config_contradiction(f);
     return rc != 0 || !o->args_of_file ? rc : check_services(o->args, o->arg_count, f);
@@ -190,12 +203,14 @@ static int on_hangup(void *ctx, struct fault *f)
 /* Who names services beside a serve that runs wants it to publish them. */
 static void advise_reload(const struct serve_asked *asked, struct fault *f)
 {
-    char stop[101];
-    (void)snprintf(stop, sizeof(stop), "%.100s", f->advice);
+    char stop[81];
+    const char *more = asked->count > 1 ? " ..." : "";
+    (void)snprintf(stop, sizeof(stop), "%.80s", f->advice);
     (void)snprintf(
         f->advice, sizeof(f->advice),
-        "for other services there: postern serve --reload %.60s%s; else %.100s",
-        asked->texts[0], asked->count > 1 ? " ..." : "", stop);
+        "to publish that there too: postern serve --add %.60s%s (only that: --reload); "
+        "else %.80s",
+        asked->texts[0], more, stop);
 }
 
 static int serve(const struct options *o, const struct serve_asked *asked,
@@ -245,6 +260,12 @@ static void look_for_name(const char *word, struct fault *f)
     }
 }
 
+/* `serve LINK 22`. */
+static bool is_link(const char *word)
+{
+    return strncasecmp(word, "postern:", 8) == 0;
+}
+
 int cmd_serve(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
@@ -253,6 +274,10 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     if (v[OPT_AGENT_FORGET].given)
         return cmd_serve_forget(o, out, f);
     int rc = check(o, &absent_s, f);
+    if (rc == 0 && o->arg_count > 0 && is_link(o->args[0]))
+        rc = fault_set(f, POSTERN_ERR_USAGE,
+                       "write it as --broker LINK, and the services behind it",
+                       "a link is no service");
     if (rc != 0)
         return rc;
     rc = serve_ask(&asked, o->args, o->arg_count, f);
@@ -261,8 +286,8 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     if (rc == POSTERN_ERR_USAGE && !v[OPT_NAME].given && o->arg_count > 1)
         look_for_name(o->args[0], f);
     if (rc == 0)
-        rc = v[OPT_RELOAD].given ? reload(o, &asked, absent_s, out, f)
-                                 : serve(o, &asked, absent_s, out, f);
+        rc = is_beside(o) ? reload(o, &asked, absent_s, out, f)
+                          : serve(o, &asked, absent_s, out, f);
     serve_asked_free(&asked);
     return rc;
 }

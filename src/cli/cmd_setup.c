@@ -301,7 +301,8 @@ static int publish(struct setup *s, struct fault *f)
     struct ports p = {.setup = s, .chosen = "22"};
     char name[64] = "", list[ANSWER_LEN];
     if (runs(s, "serve",
-             ": 'postern serve --reload SERVICE...' changes what it publishes"))
+             ": 'postern serve --add SERVICE...' lets it publish more, and with "
+             "--reload only those"))
         return 0;
     bool before = look_back(s);
     if (!agrees(s,

@@ -10,6 +10,7 @@
 #include "cli/daemon.h"
 #include "client/book.h"
 #include "host/roster.h"
+#include "host/service.h"
 #include "io/audit.h"
 #include "io/lack.h"
 #include "io/ready.h"
@@ -81,6 +82,48 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
     return err;
 }
 
+struct listing {
+    struct events *out;
+    bool told;
+};
+
+static void on_status(void *ctx, const char *json)
+{
+    struct listing *l = ctx;
+    struct json_value v;
+    char event[16];
+    if (json_find(&v, json, "event") != 0)
+        return;
+    json_value_words(&v, event, sizeof(event));
+    if (strcmp(event, "publishes") != 0)
+        return;
+    events_print_json(l->out, json);
+    l->told = true;
+}
+
+/* What this device publishes itself, if it does: as it is now, or will be. */
+static void list_published(const struct statedir *state, struct events *out)
+{
+    struct listing l = {.out = out};
+    struct roster *r = NULL;
+    struct service_list services = {0};
+    struct fault ignored = {0};
+    struct event e;
+    if (!statedir_has(state->path, "host.db"))
+        return;
+    daemon_each(state, "serve", LOCAL_STATUS, on_status, &l);
+    struct roster_settings *s = l.told ? NULL : calloc(1, sizeof(*s));
+    if (s != NULL && roster_open(&r, state->path, &ignored) == 0 &&
+        roster_settings_get(r, s) == 0 &&
+        service_list_parse_lines(&services, s->services, &ignored) == 0) {
+        service_list_event(&e, &services, s->name, "while 'postern serve' runs");
+        events_print(out, &e);
+    }
+    service_list_fini(&services);
+    roster_close(r);
+    free(s);
+}
+
 static void print_client(const struct roster_client *c, struct events *out)
 {
     struct event e;
@@ -120,8 +163,12 @@ int cmd_ls(const struct options *o, struct events *out, struct fault *f)
     int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     if (err != 0)
         return err;
-    return o->values[OPT_DEVICES].given ? list_devices(&state, out, f)
-                                        : list_hosts(&state, out, f);
+    if (o->values[OPT_DEVICES].given)
+        return list_devices(&state, out, f);
+    err = list_hosts(&state, out, f);
+    if (err == 0)
+        list_published(&state, out);
+    return err;
 }
 
 enum { LOG_DEFAULT = 50, LOG_MAX = 20000, LOG_BATCH = 1000, FOLLOW_MS = 500 };

@@ -59,10 +59,12 @@ const struct command commands[] = {
             "listens on the network; only devices that joined with an invite come in.\n"
             "With --agent one host serves a whole LAN: the others hand their services to it\n"
             "with --via, and need no route to the internet; it listens for them.\n"
-            "SIGHUP and --reload read the services again without ending a session.",
+            "--add publishes more beside a serve that runs; SIGHUP and --reload read the services\n"
+            "again, others in their place where some are named. No session ends by it.",
         .example = "postern serve --broker LINK 22 web=8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
-                   WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
+                   WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_ADD) |
+                   OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
                    OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
                    OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),

@@ -74,7 +74,7 @@ static int at_line(const struct config *c, int err, struct fault *f)
 /* What does something else than to serve does not stand in a file. */
 static bool is_setting(size_t id)
 {
-    return id != OPT_HELP && id != OPT_CONFIG && id != OPT_RELOAD &&
+    return id != OPT_HELP && id != OPT_CONFIG && id != OPT_RELOAD && id != OPT_ADD &&
            id != OPT_AGENT_FORGET;
 }
 

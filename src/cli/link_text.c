@@ -180,7 +180,7 @@ static size_t option_for(const struct options *o, const struct command *c,
 {
     const struct option_value *v = o->values;
     if (v[OPT_BROKER].given || v[OPT_VIA].given || v[OPT_RELOAD].given ||
-        v[OPT_AGENT_FORGET].given)
+        v[OPT_ADD].given || v[OPT_AGENT_FORGET].given)
         return OPTION_COUNT;
     if (type == LINK_BROKER && option_of(c, OPT_BROKER) != NULL)
         return OPT_BROKER;

@@ -54,6 +54,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "but what this machine and Postern let in"},
     [OPT_FOR]     = {"for",      0,  OPTION_TEXT, "NAME,...", 0, 0, "only for these devices and accounts (default: all whose list has it)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
+    [OPT_ADD]     = {"add",      0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' publish SERVICE... beside what it has"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
     [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},
     [OPT_ACCOUNT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "what the account may use, comma-separated, or 'all': later ones too;\n"

@@ -48,6 +48,7 @@ enum option_id {
     OPT_LOOPBACK,
     OPT_FOR,
     OPT_RELOAD,
+    OPT_ADD,
     OPT_SERVICES,
     OPT_EXPIRES,
     OPT_ACCOUNT_SERVICES,

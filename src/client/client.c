@@ -264,7 +264,13 @@ static void on_wait_over(void *ctx, const struct fault *f)
     client_stop(ctx, f->code, f);
 }
 
-static const struct waiting_events waiting_events = {look, describe_wait, on_wait_over};
+static bool reminds(void *ctx)
+{
+    return !((const struct client *)ctx)->events->lasting;
+}
+
+static const struct waiting_events waiting_events = {look, describe_wait, reminds,
+                                                     on_wait_over};
 
 void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
 {
@@ -750,9 +756,14 @@ bool client_finds_up(struct client *c)
     return rc == 0;
 }
 
-void client_was_told(struct client *c, const char *what)
+void client_tell_retried(struct client *c, const struct fault *f)
 {
-    waiting_was_told(&c->waiting, what);
+    struct fault told = *f;
+    if (strstr(f->advice, ADVICE_RETRIED) == NULL)
+        (void)snprintf(told.advice, sizeof(told.advice), "%.200s%s" ADVICE_RETRIED,
+                       f->advice, f->advice[0] != '\0' ? "; " : "");
+    events_fault(c->config.out, &told);
+    waiting_was_told(&c->waiting, f->what);
 }
 
 int client_run(struct client *c, struct fault *f)

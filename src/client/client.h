@@ -47,6 +47,7 @@ struct client_events {
      */
     void (*on_broker)(void *ctx, const struct fault *lost);
     void (*on_network)(void *ctx);
+    bool lasting; /* it serves also while no session stands: a wait is told once */
 };
 
 MUST_CHECK int client_open(struct client **out, const struct client_config *c,
@@ -79,8 +80,8 @@ MUST_CHECK int client_join(struct client *c, const struct link *invite,
  * stuck is told of after 5 s, for which this blocks; the waiting begins after that.
  */
 bool client_finds_up(struct client *c);
-/* Whoever waits was told `what` already: it is not said again while he waits. */
-void client_was_told(struct client *c, const char *what);
+/* Tells that fault, and that it goes on all the same. */
+void client_tell_retried(struct client *c, const struct fault *f);
 /* Calls `each` for every broker: for one connection to it, whatever keys need more. */
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx);

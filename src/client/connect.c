@@ -184,8 +184,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     if (strcmp(told->what, f->what) == 0) /* once, however often it is tried again */
         return;
     *told = *f;
-    events_fault(client_out(s->client), f);
-    client_was_told(s->client, f->what);
+    client_tell_retried(s->client, f);
 }
 
 /*

@@ -267,14 +267,16 @@ void peer_watch_silence(struct peer *p)
     uint64_t now_us = clock_us();
     if (peer_is_on(p) && !peer_is_ready(p))
         doubt_broker(p, now_us);
-    if (since_us == 0) {
+    /* Something has come since; that all paths are asked may take longer. */
+    if (since_us == 0 || (p->told_silent && since_us > p->told_since_us)) {
         bool heard = p->told_silent && peer_is_ready(p);
         p->told_silent = false;
         p->limit_s = p->told_limit_s = 0;
         if (heard)
             tell_heard(p);
-        return;
     }
+    if (since_us == 0)
+        return;
     bool over = is_over(p, since_us, now_us);
     tell_silence(p, since_us, now_us);
     if (!over)

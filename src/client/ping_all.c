@@ -12,6 +12,9 @@
 
 enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
 
+/* What the time of --timeout did not reach says nothing of the kind. */
+#define NO_TIME "not tried: no time left (--timeout)"
+
 struct attempt_of_kind {
     struct client *client;
     struct peer *peer;
@@ -19,6 +22,7 @@ struct attempt_of_kind {
     struct timer timer;
     uint64_t began_us, max_us;
     bool works;
+    bool untried; /* or cut off before it had its time */
     uint64_t took_us;
     struct path path; /* as it was when it worked: for its addresses and round trip */
     char reason[LADDER_REASON_LEN];
@@ -47,6 +51,9 @@ static void on_tick(void *ctx)
         s->path = *p;
     else
         (void)peer_reason(s->peer, s->kind, s->reason);
+    s->untried = !s->works && !over && s->max_us < KIND_MAX_MS * 1000ull;
+    if (s->untried)
+        (void)snprintf(s->reason, sizeof(s->reason), "%s", NO_TIME);
     client_stop(s->client, 0, NULL);
 }
 
@@ -63,7 +70,7 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
     event_begin(&e, "tried");
     event_text(&e, "peer", c->host);
     event_text(&e, "kind", path_kind_name(s->kind));
-    event_text(&e, "result", s->works ? "works" : "refused");
+    event_text(&e, "result", s->works ? "works" : s->untried ? "untried" : "refused");
     if (s->works) {
         event_ms(&e, "elapsed_ms", s->took_us);
         event_rtt(&e, "rtt_ms", s->path.rtt_us);
@@ -78,8 +85,13 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
 struct result {
     uint64_t took_us;
     uint32_t rtt_us;
-    bool tried, works;
+    bool wanted, untried, works;
 };
+
+static const char *word_for(const struct result *r)
+{
+    return r->works ? "works" : r->untried ? "not tried" : "no";
+}
 
 static void tell_line(FILE *out, enum path_kind kind, const struct result *r)
 {
@@ -88,8 +100,8 @@ static void tell_line(FILE *out, enum path_kind kind, const struct result *r)
         (void)snprintf(took, sizeof(took), "%.2f s", (double)r->took_us / 1e6);
     if (r->works && r->rtt_us != 0)
         (void)snprintf(rtt, sizeof(rtt), "%.1f ms", (double)r->rtt_us / 1000);
-    (void)fprintf(out, "  %-18s %-7s %8s %12s\n", path_kind_name(kind),
-                  r->works ? "works" : "no", took, rtt);
+    (void)fprintf(out, "  %-18s %-9s %8s %12s\n", path_kind_name(kind), word_for(r),
+                  took, rtt);
 }
 
 /* People see it; programs have had an event for each. */
@@ -99,10 +111,10 @@ static void tell_table(const struct ping_config *c,
     const struct events *out = c->client.out;
     if (out == NULL || out->json)
         return;
-    (void)fprintf(out->out, "  %-18s %-7s %8s %12s\n", "path kind", "", "after",
+    (void)fprintf(out->out, "  %-18s %-9s %8s %12s\n", "path kind", "", "after",
                   "round trip");
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (results[k].tried)
+        if (results[k].wanted)
             tell_line(out->out, (enum path_kind)k, &results[k]);
 }
 
@@ -134,7 +146,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, uint64_t m
     client_close(s.client);
     if (rc == 0 && !*ended)
         tell(c, &s);
-    *result = (struct result){s.took_us, s.path.rtt_us, true, s.works};
+    *result = (struct result){s.took_us, s.path.rtt_us, true, s.untried, s.works};
     return rc;
 }
 
@@ -142,10 +154,9 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, uint64_t m
 static void pass_over(const struct ping_config *c, enum path_kind kind,
                       struct result *result)
 {
-    struct attempt_of_kind s = {
-        .kind = kind, .reason = "not tried: the time of --timeout was over before"};
+    struct attempt_of_kind s = {.kind = kind, .untried = true, .reason = NO_TIME};
     tell(c, &s);
-    *result = (struct result){.tried = true};
+    *result = (struct result){.wanted = true, .untried = true};
 }
 
 /* What a kind may take, within the time for all. */
@@ -156,13 +167,20 @@ static uint64_t kind_us(uint64_t end_us)
     return end_us != 0 && left_us < max_us ? left_us : max_us;
 }
 
+/* The surest and cheapest comes first; the others as they are preferred. */
+static unsigned nth_kind(unsigned i)
+{
+    return i == 0 ? PATH_RELAY : i <= PATH_RELAY ? i - 1 : i;
+}
+
 int ping_all_run(const struct ping_config *c, struct fault *f)
 {
     struct result results[PATH_KIND_COUNT] = {0};
     unsigned good = 0;
     uint64_t end_us = c->timeout_ms > 0 ? clock_us() + c->timeout_ms * 1000ull : 0;
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+    for (unsigned i = 0; i < PATH_KIND_COUNT; i++) {
         bool ended = false;
+        unsigned k = nth_kind(i);
         if ((c->client.paths >> k & 1) == 0)
             continue;
         uint64_t max_us = kind_us(end_us);

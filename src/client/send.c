@@ -27,6 +27,7 @@
 #include "io/stop.h"
 
 #define SERVICE "receive"
+#define NOTHING " receives nothing now"
 
 enum {
     DRAW_US = 200000,
@@ -39,8 +40,12 @@ enum {
 /* From its last sign of life: said; over, before its first word and later on. */
 enum { SAY_S = 5, FIRST_S = 30, LATE_S = 300 };
 
+/* A host that comes back publishes what its programs take a moment later. */
+enum { AGAIN_MS = 500, LONG_MS = 1000, GRACE_MS = 3000 };
+
 struct sending {
-    const struct client_config *config;
+    struct client_config config; /* its wait is what is left of it */
+    unsigned wait_ms;            /* of --wait; 0: none */
     const char *host;
     struct send_list list;
     pid_t nc;
@@ -90,7 +95,7 @@ static void tell_progress(struct sending *s)
     const char *name = s->current != NULL ? s->current->file.path : "";
     if (isatty(STDERR_FILENO))
         log_progress("[%s] %u %%  %s  %s", bar, percent, words, name);
-    if ((isatty(STDERR_FILENO) && !s->config->out->json) || now - s->told_us < TELL_US)
+    if ((isatty(STDERR_FILENO) && !s->config.out->json) || now - s->told_us < TELL_US)
         return;
     struct event e;
     s->told_us = now;
@@ -100,7 +105,7 @@ static void tell_progress(struct sending *s)
     event_int(&e, "bytes", (int64_t)s->done);
     event_int(&e, "of", (int64_t)s->total);
     event_text(&e, "words", words);
-    events_print(s->config->out, &e);
+    events_print(s->config.out, &e);
 }
 
 /* --------------------------------------------------------------- what comes back */
@@ -142,7 +147,7 @@ static int on_stored(struct sending *s, struct wire_reader *r)
     event_text(&e, "as", strcmp(name, item->file.path) != 0 ? name : NULL);
     if (item->whole)
         event_text(&e, "note", "it was there already");
-    events_print(s->config->out, &e);
+    events_print(s->config.out, &e);
     return 0;
 }
 
@@ -561,7 +566,7 @@ static int send_all(struct sending *s)
 _Noreturn static void run_nc(const struct sending *s, int fd, int tell)
 {
     struct fault f = {0};
-    struct client_config c = *s->config;
+    struct client_config c = s->config;
     struct events none = {.out = NULL};
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     (void)pthread_sigmask(SIG_SETMASK, &s->signals, NULL);
@@ -627,8 +632,8 @@ static int end_nc(struct sending *s, int err)
         return err;
     if (told && why.code == POSTERN_ERR_NOTFOUND &&
         strstr(why.what, "'" SERVICE "'") != NULL)
-        return fault_set(s->f, why.code, "run 'postern receive' there",
-                         "%s receives nothing now", s->host);
+        return fault_set(s->f, why.code, "run 'postern receive' there", "%s" NOTHING,
+                         s->host);
     if (told && strstr(why.what, "broken before its end") != NULL)
         return fault_ended(s);
     if (told) {
@@ -642,6 +647,64 @@ static int end_nc(struct sending *s, int err)
         return fault_ended(s);
     return fault_set(s->f, err, "send it again: it goes on where it was",
                      "%s ended the connection in the middle", s->host);
+}
+
+static bool receives_nothing(const struct sending *s)
+{
+    return s->f->code == POSTERN_ERR_NOTFOUND && strstr(s->f->what, NOTHING) != NULL;
+}
+
+/* One connection, and all that goes over it. */
+static int send_once(struct sending *s)
+{
+    s->total = 0;
+    s->open = false;
+    s->moved_us = s->looked_us = 0;
+    int err = start_nc(s);
+    if (err != 0)
+        return err;
+    log_progress("connecting to %s ...", s->host);
+    err = send_all(s);
+    if (err != 0 && s->f->what[0] == '\0')
+        (void)look_for_end(s); /* the connection had the signal first */
+    err = end_nc(s, err);
+    log_progress_end();
+    return err;
+}
+
+/* How long it may go on, from `began_us` on: as --wait says, or as the host was away.
+ */
+static uint64_t end_of_wait(const struct sending *s, uint64_t began_us)
+{
+    uint64_t now_us = clock_us();
+    if (s->wait_ms > 0)
+        return began_us + s->wait_ms * 1000ull;
+    return now_us - began_us > LONG_MS * 1000ull ? now_us + GRACE_MS * 1000ull : 0;
+}
+
+static int send_patiently(struct sending *s)
+{
+    uint64_t began_us = clock_us(), end_us = 0;
+    bool told = false;
+    for (;;) {
+        int err = send_once(s);
+        uint64_t now_us = clock_us();
+        if (err == 0 || !receives_nothing(s))
+            return err;
+        if (end_us == 0)
+            end_us = end_of_wait(s, began_us);
+        if (now_us + AGAIN_MS * 1000ull >= end_us || stop_is_due())
+            return err;
+        if (!told && s->wait_ms > 0)
+            log_warn("waiting: %s; %s", s->f->what, s->f->advice);
+        told = true;
+        *s->f = (struct fault){0};
+        (void)!ready_wait(NULL, 0, AGAIN_MS);
+        now_us = clock_us();
+        if (s->wait_ms > 0)
+            s->config.wait_ms =
+                now_us < end_us ? (unsigned)((end_us - now_us) / 1000) + 1 : 1;
+    }
 }
 
 static int conclude(const struct sending *s)
@@ -662,7 +725,8 @@ int send_run(const struct client_config *c, const char *const *paths, size_t cou
     int err = 0;
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    s->config = c;
+    s->config = *c;
+    s->wait_ms = c->wait_ms;
     s->host = host;
     s->f = f;
     for (size_t i = 0; i < count && err == 0; i++)
@@ -670,15 +734,7 @@ int send_run(const struct client_config *c, const char *const *paths, size_t cou
     send_list_tell_odd(&s->list);
     stop_hold(&s->signals);
     if (err == 0)
-        err = start_nc(s);
-    if (err == 0) {
-        log_progress("connecting to %s ...", host);
-        err = send_all(s);
-        if (err != 0 && s->f->what[0] == '\0')
-            (void)look_for_end(s); /* the connection had the signal first */
-        err = end_nc(s, err);
-        log_progress_end();
-    }
+        err = send_patiently(s);
     if (err == 0)
         err = conclude(s);
     if (err == 0)

@@ -467,7 +467,10 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     if (strcmp(s->told.what, f->what) == 0) /* once, however often it is tried again */
         return;
     s->told = *f;
-    events_fault(client_out(s->client), f);
+    if (fatal)
+        events_fault(client_out(s->client), f);
+    else
+        client_tell_retried(s->client, f);
 }
 
 static int listen_at(struct socks *s, const char *text, struct fault *f)
@@ -509,7 +512,8 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
 
 int socks_run(const struct client_config *c, const char *listen, struct fault *f)
 {
-    static const struct client_events events = {.on_ready = on_ready,
+    static const struct client_events events = {.lasting = true,
+                                                .on_ready = on_ready,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
                                                 .on_sure = on_ready};

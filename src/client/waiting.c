@@ -14,6 +14,8 @@ enum {
     TELL_MS = 5000, /* whoever waits for a first session is told why */
     TELL_BROKER_MS = 2500,
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
+    REMIND_MS = 30000,    /* the same is said again */
+    REMIND_LATER_MS = 5 * 60000,
 };
 
 static void look(const struct waiting *w, struct waiting_view *v)
@@ -185,6 +187,14 @@ static bool is_early(const struct waiting *w, const struct waiting_view *v)
            loop_now_ms(w->loop) - w->began_ms < TELL_MS;
 }
 
+/* The same as before: that it goes on is said again, for the first minutes often. */
+static bool is_due(const struct waiting *w, uint64_t now_ms)
+{
+    bool late = now_ms - w->began_ms > REMIND_LATER_MS;
+    return w->events->reminds(w->ctx) &&
+           now_ms - w->told_ms >= (late ? REMIND_LATER_MS : REMIND_MS);
+}
+
 static void on_tell(void *ctx)
 {
     struct waiting *w = ctx;
@@ -194,10 +204,16 @@ static void on_tell(void *ctx)
     if (!v.waits || is_early(w, &v))
         return;
     describe(w, &v, why, sizeof(why));
-    if (strcmp(why, w->told) == 0)
+    uint64_t now_ms = loop_now_ms(w->loop);
+    if (strcmp(why, w->told) != 0)
+        log_warn("waiting: %s", why);
+    else if (is_due(w, now_ms))
+        log_warn("waiting for %u s now: %s; " ADVICE_RETRIED,
+                 (unsigned)((now_ms - w->began_ms) / 1000), why);
+    else
         return;
     memcpy(w->told, why, sizeof(why));
-    log_warn("waiting: %s", why);
+    w->told_ms = now_ms;
 }
 
 void waiting_tell(struct waiting *w)
@@ -208,6 +224,7 @@ void waiting_tell(struct waiting *w)
 void waiting_was_told(struct waiting *w, const char *what)
 {
     (void)snprintf(w->told, sizeof(w->told), "%s", what);
+    w->told_ms = loop_now_ms(w->loop);
 }
 
 /* ----------------------------------------------------------------------- life cycle */

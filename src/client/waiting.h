@@ -26,6 +26,8 @@ struct waiting_events {
     void (*look)(void *ctx, struct waiting_view *v);
     /* What the first session waits for, when no fault is in its way. */
     void (*describe)(void *ctx, char *why, size_t cap);
+    /* Nothing goes before there is a session, so that a long wait is told again. */
+    bool (*reminds)(void *ctx);
     /* It is given up; `f` is borrowed. May come from inside waiting_on_fault. */
     void (*on_over)(void *ctx, const struct fault *f);
 };
@@ -44,6 +46,7 @@ struct waiting {
     unsigned in_all_s; /* for so long in all */
     struct timer tell; /* runs until a session stood */
     char told[sizeof(((struct fault *)0)->what)];
+    uint64_t told_ms;
 };
 
 /* The caller sets `loop`, `events`, `ctx`, `wait_ms` and `end_ms` before. */
@@ -51,7 +54,7 @@ void waiting_init(struct waiting *w);
 void waiting_fini(struct waiting *w);
 /* From now on people are told what it waits for, on stderr, until a session stood. */
 void waiting_tell(struct waiting *w);
-/* `what` was told already: it is not said again. */
+/* `what` was told already: it is not said again for half a minute. */
 void waiting_was_told(struct waiting *w, const char *what);
 /* Nothing was tried yet: the time counts from now. */
 void waiting_begin_anew(struct waiting *w);

@@ -910,7 +910,9 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         rtt = 0;
     else
         add_sample(x, rtt);
-    if (id == p->current && p->own_guessed && rtt > 0) {
+    /* What it was moved to by may have waited for a cut: the next ones tell. */
+    bool less = now_us < p->own_until_us && max64(rtt, x->rtt_us) < p->own_rtt_us;
+    if (id == p->current && (p->own_guessed || less) && rtt > 0) {
         expect_own_rtt(p, now_us);
         p->check_at_us = now_us;
     }

@@ -26,7 +26,7 @@ struct host_events {
     /* A question of the portal; on 0 the pump is taken over. */
     int (*on_question)(struct host *h, struct pump *p, const Visit *v);
     /* What a command of this machine, or an owner at the portal, wants done. */
-    int (*reload)(struct host *h, struct fault *f);
+    int (*reload)(struct host *h, struct event *e, struct fault *f);
     int (*hangup)(struct host *h, struct fault *f); /* by a signal */
     /* Returns how many sessions of the device ended by it. */
     unsigned (*revoke)(struct host *h, const uint8_t key[static KEY_LEN]);

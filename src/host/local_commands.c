@@ -71,6 +71,8 @@ static void reply_status(const struct host *h, struct local_conn *c)
         uplink_event(u, &e);
         local_conn_say(c, &e, false);
     }
+    service_list_event(&e, &h->services, h->settings.name, NULL);
+    local_conn_say(c, &e, false);
     (void)clients_each(h->clients, true, reply_session, c);
     if (h->agent != NULL)
         agent_status(h->agent, c);
@@ -125,13 +127,11 @@ static void on_reload(struct host *h, struct local_conn *c)
 {
     struct fault f = {0};
     struct event e;
-    int rc = h->events->reload(h, &f);
+    int rc = h->events->reload(h, &e, &f);
     if (rc != 0) {
         local_conn_finish(c, rc, &f);
         return;
     }
-    event_begin(&e, "reloaded");
-    event_int(&e, "services", (int64_t)service_list_own(&h->services));
     local_conn_say(c, &e, true);
     local_conn_close(c);
 }

@@ -375,15 +375,19 @@ static void ask_revoke(struct answer *a, const char *arg)
 }
 
 /* What happened at the portal, for this host's log. */
-static void ask_note(struct answer *a, const char *arg)
+static void ask_note(struct answer *a, const char *arg, uint32_t ago_s)
 {
+    char detail[80] = "at the portal";
+    if (ago_s > 0)
+        (void)snprintf(detail, sizeof(detail),
+                       "at the portal, %u s before, while this host was away", ago_s);
     static const char *const known[] = {"login", "refused", "logout", "chosen"};
     size_t len = strcspn(arg, " ");
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strlen(known[i]) != len || memcmp(known[i], arg, len) != 0)
             continue;
         audit_note(a->host->audit, known[i], a->account.name, a->visitor,
-                   arg[len] == ' ' ? arg + len + 1 : "", "at the portal");
+                   arg[len] == ' ' ? arg + len + 1 : "", detail);
         send_answer(a);
         return;
     }
@@ -458,7 +462,7 @@ int portal_answer(struct portal_answers *all, struct pump *pump, const Visit *v)
         ask_services(a);
         break;
     case PORTAL_ASK_NOTE:
-        ask_note(a, v->arg);
+        ask_note(a, v->arg, v->ago_s);
         break;
     case PORTAL_ASK_SESSIONS:
         ask_sessions(a);

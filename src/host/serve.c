@@ -294,12 +294,40 @@ static int read_settings(struct host *h, struct roster_settings *out, struct fau
     return roster_fault(h->roster, rc, f);
 }
 
-static int reload(struct host *h, struct fault *f)
+/* Of the host's own, those that the other list has not, or with NULL all. */
+static void list_own(struct event *e, const char *name, const struct service_list *l,
+                     const struct service_list *but, size_t room)
+{
+    bool begun = false;
+    for (size_t i = 0; i < l->count && e->json.used + room < EVENT_TEXT_LEN; i++) {
+        if (l->items[i].owner != NULL ||
+            (but != NULL && service_list_has(but, l->items[i].name)))
+            continue;
+        if (!begun)
+            json_array_begin(&e->json, name);
+        begun = true;
+        json_text(&e->json, NULL, l->items[i].name);
+    }
+    if (begun)
+        json_array_end(&e->json);
+}
+
+static void describe_reload(struct event *e, const struct service_list *now,
+                            const struct service_list *before)
+{
+    event_begin(e, "reloaded");
+    event_int(e, "services", (int64_t)service_list_own(now));
+    list_own(e, "published", now, NULL, EVENT_TEXT_LEN / 2);
+    list_own(e, "withdrawn", before, now, 100);
+}
+
+/* Told here, and in `e` for who asked. */
+static int reload(struct host *h, struct event *e, struct fault *f)
 {
     bool renewed = false;
     struct roster_settings *fresh = malloc(sizeof(*fresh));
     struct service_list services = {0};
-    struct event e;
+    struct event told;
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
         return fault_lack(f, rc);
@@ -314,6 +342,8 @@ static int reload(struct host *h, struct fault *f)
     if (rc != 0)
         service_list_fini(&services);
     if (rc == 0) {
+        describe_reload(e, &services, &h->services);
+        describe_reload(&told, &services, &h->services);
         service_list_carry(&services, &h->services);
         service_list_fini(&h->services);
         h->services = services;
@@ -327,20 +357,18 @@ static int reload(struct host *h, struct fault *f)
         portal_list_on_change(serve_of(h)->portal_list);
         on_services(h);
     }
-    if (rc == 0) {
-        event_begin(&e, "reloaded");
-        event_int(&e, "services", (int64_t)service_list_own(&h->services));
-        events_print(h->out, &e);
-    }
+    if (rc == 0)
+        events_print(h->out, &told);
     free(fresh);
     return rc;
 }
 
 static int hangup(struct host *h, struct fault *f)
 {
+    struct event e;
     const struct serve_config *c = serve_of(h)->config;
     int rc = c->on_hangup != NULL ? c->on_hangup(c->ctx, f) : 0;
-    return rc == 0 ? reload(h, f) : rc;
+    return rc == 0 ? reload(h, &e, f) : rc;
 }
 
 static unsigned revoke_device(struct host *h, const uint8_t key[static KEY_LEN])

@@ -441,6 +441,36 @@ size_t service_list_own(const struct service_list *l)
     return n;
 }
 
+bool service_list_has(const struct service_list *l, const char *name)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (strcmp(l->items[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* As SERVICE on a command line, but for where it leads. */
+void service_list_event(struct event *e, const struct service_list *l, const char *host,
+                        const char *note)
+{
+    event_begin(e, "publishes");
+    event_text(e, "host", host);
+    json_array_begin(&e->json, "services");
+    for (size_t i = 0; i < l->count && e->json.used < EVENT_TEXT_LEN - 200; i++) {
+        const struct service *s = &l->items[i];
+        char port[16], text[SERVICE_NAME_LEN + sizeof(port) + 1];
+        (void)snprintf(port, sizeof(port), "%s%u", s->udp ? "udp:" : "", s->port);
+        bool plain = s->owner != NULL || strcmp(s->name, port) == 0 ||
+                     s->targets[0].host[0] == '/'; /* its port is only a number */
+        (void)snprintf(text, sizeof(text), "%s%s%s", s->name, plain ? "" : "=",
+                       plain ? "" : port);
+        json_text(&e->json, NULL, text);
+    }
+    json_array_end(&e->json);
+    if (note != NULL)
+        event_text(e, "note", note);
+}
+
 bool service_list_drop(struct service_list *l, const void *owner)
 {
     size_t kept = 0;
@@ -659,6 +689,11 @@ int service_unknown(const struct service_list *l, const char *name, struct fault
                      "this host publishes no service '%.63s'", name);
 }
 
+bool service_is_of_program(const char *name)
+{
+    return strcmp(name, "receive") == 0 || strcmp(name, "share") == 0;
+}
+
 int service_choose(const struct service_list *published, const char *list, char *out,
                    size_t cap, struct fault *f)
 {
@@ -673,14 +708,15 @@ int service_choose(const struct service_list *published, const char *list, char 
         (void)snprintf(name, sizeof(name), "%.*s", (int)len, list);
         const struct service *s =
             len < sizeof(name) ? service_find(published, name) : NULL;
-        if (s == NULL)
+        if (s == NULL && !service_is_of_program(name))
             return service_unknown(published, name, f);
+        const char *called = s != NULL ? s->name : name;
         const char *instance = name + strcspn(name, "/"); /* with its slash */
-        if (used + strlen(s->name) + strlen(instance) + 2 > cap)
+        if (used + strlen(called) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
         used += (size_t)snprintf(out + used, cap - used, "%s%s%s", used > 0 ? "," : "",
-                                 s->name, instance);
+                                 called, instance);
         list += len;
     }
     return 0;

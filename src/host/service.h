@@ -102,6 +102,12 @@ MUST_CHECK int service_list_add(struct service_list *l, struct service *s,
                                 const void *owner);
 /* How many are the host's own, that nobody publishes only while it runs. */
 size_t service_list_own(const struct service_list *l);
+/* What `postern receive` and `share` publish, while they run. */
+bool service_is_of_program(const char *name);
+bool service_list_has(const struct service_list *l, const char *name);
+/* The `publishes` event; `note` may be NULL. */
+void service_list_event(struct event *e, const struct service_list *l, const char *host,
+                        const char *note);
 /* Takes away what `owner` publishes; true when there was something. */
 bool service_list_drop(struct service_list *l, const void *owner);
 /*
@@ -140,8 +146,8 @@ const struct service *service_find(const struct service_list *l, const char *nam
 int service_unknown(const struct service_list *l, const char *name, struct fault *f);
 /*
  * Copies `list` (names or ports, comma-separated, with spaces or not) as names into
- * `out`. Every item must be published, else POSTERN_ERR_NOTFOUND and a fault. NULL and
- * "" give "".
+ * `out`. Every item must be published, or be what a program publishes while it runs,
+ * else POSTERN_ERR_NOTFOUND and a fault. NULL and "" give "".
  */
 MUST_CHECK int service_choose(const struct service_list *published, const char *list,
                               char *out, size_t cap, struct fault *f);

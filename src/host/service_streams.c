@@ -201,7 +201,7 @@ static void refuse(struct service_stream *ss, enum stream_code code, const char 
 {
     if (ss->visit.all != NULL)
         portal_visit_refused(&ss->visit, reason);
-    else if (code == STREAM_DENIED && ss->tie != NULL && ss->name[0] != '\0' &&
+    else if (ss->tie != NULL && ss->name[0] != '\0' &&
              minute_tell(&ss->of->refusals, loop_now_ms(ss->host->loop))) {
         look_where(ss, true);
         audit_note(ss->host->audit, "refused", ss->name, ss->from, ss->service.name,
@@ -369,6 +369,21 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
 
 /* ------------------------------------------------------------------------ the call */
 
+/*
+ * What a program publishes while it runs does not run now: to start it helps only who
+ * may use it then.
+ */
+static bool may_ever(const struct service_stream *ss, const struct stream_client *who,
+                     const char *name)
+{
+    struct roster_client listed;
+    struct service s = {.target_count = 1};
+    (void)snprintf(s.name, sizeof(s.name), "%.63s", name);
+    return who->agent || !service_is_of_program(name) ||
+           roster_client_find(ss->host->roster, who->listed, &listed) != 0 ||
+           service_allowed(listed.allowed, &s);
+}
+
 /* A device's: 0, or it was refused. */
 static int judge_device(struct service_stream *ss, const struct stream_client *who,
                         const StreamOpen *open)
@@ -383,6 +398,8 @@ static int judge_device(struct service_stream *ss, const struct stream_client *w
         refuse(ss, STREAM_DENIED, "only the broker's portal may visit");
     } else if (!who->member) {
         refuse(ss, STREAM_DENIED, "this device has not joined this host");
+    } else if (s == NULL && !may_ever(ss, who, open->service)) {
+        refuse(ss, STREAM_DENIED, "this device may not use that service");
     } else if (s == NULL) {
         refuse(ss, STREAM_NOTFOUND, reason);
     } else {

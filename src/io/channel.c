@@ -613,12 +613,16 @@ bool channel_was_reset(const struct channel *c, int err)
     return err == POSTERN_ERR_RESET && !c->breaks;
 }
 
+/* The acknowledgement of a keepalive is the only packet of ours that the kernel does
+ * not tell us of: none is asked for before the other end has heard nothing for a while.
+ */
 bool channel_was_killed(const struct channel *c, int err)
 {
     struct tcp_facts f;
     return channel_was_reset(c, err) && sock_unsent(c->fd) == 0 &&
            tcp_read_facts(c->fd, &f) == 0 && f.probes == 0 &&
-           f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000;
+           f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000 &&
+           (f.sent_ms < f.data_ms ? f.sent_ms : f.data_ms) < CHANNEL_ASKS_S * 1000;
 }
 
 void channel_free(struct channel *c)

@@ -18,6 +18,8 @@
 #include "core/key.h"
 #include "io/loop.h"
 
+#define CHANNEL_ASKS_S 2u /* no channel's kernel asks sooner, when nothing comes */
+
 struct channel;
 
 struct channel_events {
@@ -53,7 +55,7 @@ struct channel_config {
      * After so many seconds in which nothing came the kernel asks the other end's, and
      * each second from then on (TCP's keepalive: some 100 bytes with the answer, and
      * nothing for the programs to do); channel_silent_ms tells how that went. 0: after
-     * half a minute.
+     * half a minute. Not under CHANNEL_ASKS_S, or channel_was_killed is wrong there.
      */
     unsigned asks_after_s;
     /*
@@ -140,7 +142,8 @@ void channel_say_busy(struct channel *c);
  * own accord, as it does when a program is killed that has left something unread, and
  * no channel_break said otherwise. A router that has forgotten a connection resets it
  * too, but only in answer to something of ours, of which nothing was under way: no
- * acknowledgement either, since nothing had come for some time.
+ * acknowledgement either, since nothing had come for some time, and the other end's
+ * kernel had no cause yet to ask whether we are here.
  */
 bool channel_was_killed(const struct channel *c, int err);
 /* In `on_close`: the kernel at the other end or a router between reset it, and not the

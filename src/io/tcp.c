@@ -156,6 +156,7 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
     f->unacked = info.tcpi_unacked;
     f->probes = info.tcpi_probes;
     f->data_ms = info.tcpi_last_data_recv;
+    f->sent_ms = info.tcpi_last_data_sent;
     f->ack_ms = info.tcpi_last_ack_recv;
     f->timestamps = (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
     f->sack = (info.tcpi_options & TCPI_OPT_SACK) != 0;

@@ -66,6 +66,7 @@ struct tcp_facts {
     unsigned retransmits;  /* of the first unacknowledged segment, so far */
     unsigned unacked;      /* segments under way */
     uint32_t data_ms;      /* since something came last; 0: just now */
+    uint32_t sent_ms;      /* since something new or lost was sent last */
     uint32_t ack_ms;       /* since an acknowledgement came, with data or without */
     unsigned probes;       /* of an idle connection, or of a full one, not answered */
     uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */

@@ -131,7 +131,7 @@ void uplink_on_prefix_timer(void *uplink);
  * asks the broker's whether the connection stands, when nothing came for so long. A
  * proxy would answer in the broker's place.
  */
-enum { WATCH_S = 2 };
+enum { WATCH_S = CHANNEL_ASKS_S };
 static inline bool uplink_is_watched(const struct uplink *u)
 {
     return u->config.host && !u->proxied;

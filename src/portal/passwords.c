@@ -9,13 +9,13 @@
 #include <sodium.h>
 
 #include "core/totp.h"
+#include "core/turns.h"
 #include "io/loop.h"
 #include "io/statedir.h"
 #include "io/work.h"
 #include "portal/candidates.h"
 #include "portal/rooms.h"
 #include "portal/tries.h"
-#include "portal/turns.h"
 #include "portal/visitor.h"
 
 enum {
@@ -130,6 +130,8 @@ static enum login_result admit(struct passwords *ps, const struct tried *t,
         NULL)
         return LOGIN_FAILED;
     tries_succeeded(ps->tries, t);
+    if (t->by[0] == TRIED_BY_STRANGER) /* he had a turn */
+        turns_return(&ps->turns, &t->from, loop_now_ms(ps->rooms->loop));
     return LOGIN_OK;
 }
 
@@ -206,11 +208,11 @@ static void job_wrong(struct job *j)
 static void advance(struct passwords *ps);
 
 /* False: the line is full, and this one is gone. */
-static bool stand_in_line(struct job *j)
+static bool stand_in_line(struct job *j, bool again)
 {
     struct passwords *ps = j->of;
     struct job *gone =
-        turns_enter(&ps->turns, j, &j->by.from, loop_now_ms(ps->rooms->loop));
+        turns_enter(&ps->turns, j, &j->by.from, again, loop_now_ms(ps->rooms->loop));
     bool stands = gone != j;
     if (gone != NULL)
         job_end(gone, LOGIN_WAIT, "");
@@ -222,7 +224,7 @@ static void job_goes_on(struct job *j)
 {
     j->stranger = true;
     j->by.counted = true;
-    (void)stand_in_line(j);
+    (void)stand_in_line(j, true);
 }
 
 static void on_checked(void *ctx)
@@ -323,11 +325,12 @@ static void job_start(struct job *j)
 
 /* --------------------------------------------------------------- strangers in line */
 
-static bool may_start(void *ctx, void *who)
+static bool may_start(void *ctx, void *who, bool new)
 {
     struct job *j = who;
     uint64_t now = loop_now_ms(j->of->rooms->loop), shortest = LOOK_MS;
     (void)ctx;
+    j->by.newcomer = new;
     if (now < j->look_ms)
         return false;
     for (size_t i = 0; (i == 0 || i < j->all_count) && shortest > 0; i++) {
@@ -492,7 +495,7 @@ int login_begin(struct passwords *ps, const char *name, const char *password,
         job_end(j, LOGIN_WAIT, "");
         return POSTERN_ERR_AGAIN;
     }
-    if (j->stranger && !stand_in_line(j)) {
+    if (j->stranger && !stand_in_line(j, false)) {
         *wait_ms = LINE_FULL_WAIT_MS;
         return POSTERN_ERR_AGAIN;
     }
@@ -590,16 +593,15 @@ enum login_result login_code(struct passwords *ps, const char *step, const char 
 
 int passwords_new(struct passwords **out, const struct rooms *rooms)
 {
-    uint8_t secret[KEYMAP_SECRET_LEN];
+    uint8_t secret[TURNS_SECRET_LEN];
     struct passwords *ps = calloc(1, sizeof(*ps));
     if (ps == NULL)
         return POSTERN_ERR_NOMEM;
     ps->rooms = rooms;
     timer_init(&ps->line, rooms->loop, on_line, ps);
     randombytes_buf(secret, sizeof(secret));
-    int rc = turns_init(&ps->turns, secret);
-    if (rc == 0)
-        rc = tries_new(&ps->tries, rooms->loop, rooms->devices);
+    turns_init(&ps->turns, secret);
+    int rc = tries_new(&ps->tries, rooms->loop, rooms->devices);
     if (rc != 0)
         passwords_free(ps);
     else
@@ -620,7 +622,6 @@ void passwords_free(struct passwords *ps)
 {
     if (ps == NULL)
         return;
-    turns_fini(&ps->turns);
     tries_free(ps->tries);
     sodium_memzero(ps->steps, sizeof(ps->steps));
     free(ps);

@@ -203,7 +203,7 @@ static int open_rooms(struct portal *p, struct fault *f)
     rs->audit = audit_start(rs->config->state_dir);
     int rc = hosts_new(&rs->hosts, rs);
     if (rc == 0)
-        rc = asks_new(&rs->asks, rs->loop);
+        rc = asks_new(&rs->asks, rs->loop, rs->hosts);
     if (rc == 0)
         rc = logins_new(&rs->logins, rs);
     if (rc == 0)

@@ -7,12 +7,11 @@
 #include <sodium.h>
 
 #include "broker/ledger.h"
-#include "core/throttle.h"
+#include "core/strangers.h"
 #include "io/loop.h"
 
 enum {
     OWN_DELAY_MAX_MS = 60 * 1000,
-    STRANGERS_DELAY_MAX_MS = 10 * 1000,    /* else they could keep its owner out */
     ADDRESS_DELAY_MAX_MS = 10 * 60 * 1000, /* nobody else has it to wait for */
     PLACES_MAX = 4096, /* addresses from which an account logged in */
 };
@@ -20,7 +19,8 @@ enum {
 struct tries {
     struct loop *loop;
     const struct devices *devices;
-    struct throttle addresses, strangers, places, known;
+    struct throttle addresses, places, known;
+    struct strangers strangers;
     struct ledger logged_in; /* addresses, by account */
 };
 
@@ -66,10 +66,9 @@ static enum kind own_kind(const struct tried *t, size_t i)
  */
 static struct throttle *table_of(struct tries *all, enum kind kind)
 {
-    return kind == KIND_ADDRESS     ? &all->addresses
-           : kind == KIND_STRANGERS ? &all->strangers
-           : kind == KIND_PLACE     ? &all->places
-                                    : &all->known;
+    return kind == KIND_ADDRESS ? &all->addresses
+           : kind == KIND_PLACE ? &all->places
+                                : &all->known;
 }
 
 static uint64_t wait_of(struct tries *ts, const struct tried *t, size_t i,
@@ -89,6 +88,18 @@ static void forget(struct tries *ts, const struct tried *t, size_t i, enum kind 
 {
     struct try_key k = key_of(t, i, kind);
     throttle_succeeded(table_of(ts, kind), &k, sizeof(k));
+}
+
+static void strangers_fail(struct tries *ts, const struct tried *t, size_t i)
+{
+    struct try_key k = key_of(t, i, KIND_STRANGERS);
+    strangers_failed(&ts->strangers, &k, sizeof(k), t->newcomer, loop_now_ms(ts->loop));
+}
+
+static void strangers_forget(struct tries *ts, const struct tried *t, size_t i)
+{
+    struct try_key k = key_of(t, i, KIND_STRANGERS);
+    strangers_succeeded(&ts->strangers, &k, sizeof(k));
 }
 
 static bool by_device(const struct tried *t)
@@ -146,7 +157,10 @@ uint64_t tries_strangers_wait_ms(struct tries *ts, const struct tried *t)
     uint64_t longest = 0;
     for (size_t i = 0; i == 0 || i < t->count; i++) {
         bool counts = t->by[i] == TRIED_BY_STRANGER && !t->code;
-        uint64_t wait = counts ? wait_of(ts, t, i, KIND_STRANGERS) : 0;
+        struct try_key k = key_of(t, i, KIND_STRANGERS);
+        uint64_t wait = counts ? strangers_wait_ms(&ts->strangers, &k, sizeof(k),
+                                                   t->newcomer, loop_now_ms(ts->loop))
+                               : 0;
         longest = wait > longest ? wait : longest;
     }
     return longest;
@@ -159,7 +173,7 @@ void tries_failed(struct tries *ts, const struct tried *t)
     for (size_t i = 0; i == 0 || i < t->count; i++) {
         fail(ts, t, i, own_kind(t, i));
         if (t->by[i] == TRIED_BY_STRANGER && !t->code)
-            fail(ts, t, i, KIND_STRANGERS);
+            strangers_fail(ts, t, i);
     }
 }
 
@@ -173,7 +187,7 @@ void tries_succeeded(struct tries *ts, const struct tried *t)
         if (t->by[i] == TRIED_BY_DEVICE)
             forget(ts, t, i, KIND_DEVICE);
         if (t->by[i] == TRIED_BY_STRANGER)
-            forget(ts, t, i, KIND_STRANGERS);
+            strangers_forget(ts, t, i);
         place_key(t, i, key);
         (void)!ledger_get(&ts->logged_in, key);
     }
@@ -195,9 +209,10 @@ int tries_new(struct tries **out, struct loop *loop, const struct devices *devic
     ts->loop = loop;
     ts->devices = devices;
     throttle_new(&ts->addresses, ADDRESS_DELAY_MAX_MS);
-    throttle_new(&ts->strangers, STRANGERS_DELAY_MAX_MS);
     throttle_new(&ts->places, OWN_DELAY_MAX_MS);
     throttle_new(&ts->known, OWN_DELAY_MAX_MS);
+    randombytes_buf(secret, sizeof(secret));
+    strangers_init(&ts->strangers, secret);
     randombytes_buf(secret, sizeof(secret));
     int rc = ledger_init(&ts->logged_in, PLACES_MAX, 1, secret);
     if (rc != 0)

@@ -1,8 +1,9 @@
 /*
  * How often one may try to log in. Whoever logged in before is judged by his own count:
  * a browser by its cookie (devices.h), else an address by what is remembered of it.
- * Strangers share one count for each account, so their failures delay strangers only,
- * and none of these for long: who waits his turn gets it (turns.h).
+ * Strangers share what they may guess of each account (core/strangers.h), so their
+ * failures delay strangers only, and newcomers among these for seconds: who waits his
+ * turn gets it (core/turns.h).
  */
 #ifndef POSTERN_PORTAL_TRIES_H
 #define POSTERN_PORTAL_TRIES_H
@@ -20,9 +21,10 @@ struct tried {
     struct addr from;
     uint32_t hosts[LOGIN_HOSTS_MAX];
     enum { TRIED_BY_STRANGER, TRIED_BY_PLACE, TRIED_BY_DEVICE } by[LOGIN_HOSTS_MAX];
-    size_t count; /* 0: nobody is called so */
-    bool code;    /* the password was right */
-    bool counted; /* its address was, in this try, or is not asked */
+    size_t count;  /* 0: nobody is called so */
+    bool code;     /* the password was right */
+    bool newcomer; /* as core/turns.h has it */
+    bool counted;  /* its address was, in this try, or is not asked */
     uint8_t device[DEVICE_NONCE_LEN];
 };
 

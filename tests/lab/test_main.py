@@ -228,7 +228,7 @@ def test_reload_publishes_without_dropping(gate):
     flow.wait_line("at ")
     done = g.host.run("serve", "--reload", "7000", "more=7000")
     assert done.status == 0, done.stderr
-    assert done.events == [{"event": "reloaded", "services": 2}]
+    assert done.events == [{"event": "reloaded", "services": 2, "published": ["7000", "more"]}]
     assert g.host_proc.wait_event("reloaded")["services"] == 2
     done = g.host.run("serve", "--reload", "more=banana:70000", json=False)
     assert done.status == 2 and len(done.stderr.splitlines()) == 1, done.stderr

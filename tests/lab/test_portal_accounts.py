@@ -54,6 +54,20 @@ def test_wrong_names_and_passwords(site):
         site.wait_log(site.gate.host, what=what, who="anna", detail="at the portal")
 
 
+def test_a_host_that_was_away_is_told_of_logins(site):
+    """While its list still lets its people in."""
+    site.add("anna")
+    g, browser = site.gate, site.browser("anna")
+    assert g.host_proc.terminate() == 0
+    assert browser.login("anna", "wrong").status == 403
+    browser.logged_in("anna")
+    g.start_host("data=7000", "more=7010")
+    for what in ("refused", "login"):
+        site.wait_log(g.host, what=what, who="anna")
+        entry = [e for e in g.host.run("log").events if e["what"] == what][-1]
+        assert re.fullmatch(r"at the portal, \d+ s before, while this host was away", entry["detail"]), entry
+
+
 def test_the_case_of_a_name_is_none(site):
     """As where accounts are made; and failures count for one account, however it is written."""
     site.add("Anna")
@@ -170,6 +184,33 @@ def test_guesses_from_everywhere_keep_no_owner_out(site):
     print(took)
     assert took["browser"] < 2 * patience() and took["address"] < 2 * patience(), took
     assert took["new"] < 13 * patience() and took["code"] < 13 * patience(), took   # a turn comes each 10 s
+
+
+# The same from 60 /24 of one /16, each again when it was answered; after a while somebody of that
+# /16 comes who knows the password, from a /24 of his own.
+NEIGHBOURS = GUESSERS.split("for n in range(10000)")[0].replace("def guess(n):", "def guess(source, password):").replace(
+    """        source = f"198.19.{n // 250 % 250}.{1 + n % 250}"\n""", "").replace('"wrong"', "password") + """
+    return what
+def guesser(n):
+    for i in range(1, 250): guess(f"198.19.{100 + n}.{i}", "wrong"); time.sleep(.5)
+for n in range(60): threading.Thread(target=guesser, args=(n,), daemon=True).start()
+time.sleep(float(sys.argv[4]))
+begin = time.monotonic()
+what = guess("198.19.251.6", sys.argv[3])
+print("owner", what, round(time.monotonic() - begin, 1), seen, flush=True)
+"""
+
+
+def test_guesses_from_the_owners_own_16_keep_him_out_no_more(site):
+    """60 /24 of it had their first turns, and he none."""
+    site.add("anna")
+    site.topo.stranger.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
+    site.topo.inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
+    done = site.programs.run(site.topo.stranger, "neighbours", sys.executable, "-c", NEIGHBOURS,
+                             BROKER, "anna", PASSWORD, 40, timeout=110)
+    print(done.stdout)
+    _, status, took, *_ = done.stdout.split()
+    assert status == "303" and float(took) < 10, done.stdout + done.stderr
 
 
 def test_a_success_elsewhere_forgets_no_failure(site):

@@ -100,7 +100,7 @@ def test_three_machines(gate):
     assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
     beside = Talk(g.host)
     beside.answer("Shall this machine be the broker", "\n")
-    beside.said("A 'postern serve' runs here already: 'postern serve --reload SERVICE...' changes what it publishes.")
+    beside.said("A 'postern serve' runs here already: 'postern serve --add SERVICE...' lets it publish more, and with --reload only those.")
     beside.answer("Use another host?", "\n")
     assert beside.proc.wait(10) == 0
     assert host.end() == 0 and broker.end() == 0

@@ -33,6 +33,10 @@ def test_a_service_in_other_words(here, text, meant):  # noqa: F811
     says(here.run("serve", "--broker", "postern://x", text, json=False), 2, f"did you mean '{meant}'?")
 
 
+def test_a_link_is_no_service(here):  # noqa: F811
+    says(here.run("serve", "postern://192.0.2.10:443/b/x", "22", json=False), 2, "a link is no service", "--broker LINK")
+
+
 def test_a_udp_service_that_is_only_called_so_is_warned_of(here, work):  # noqa: F811
     file = os.path.join(work, "serve.conf")
     with open(file, "w", encoding="ascii") as f:
@@ -75,8 +79,24 @@ def test_a_socket_that_is_not_there_is_named(stood):
 
 
 def test_a_second_serve_names_reload(stood):
-    says(stood.host.run("serve", "web=8080", json=False, timeout=30), 1, "already runs with",
-         "for other services there: postern serve --reload web=8080")
+    """What it advises adds: nothing that was published goes away by it, and what does is named."""
+    g = stood
+    says(g.host.run("serve", "web=8080", json=False, timeout=30), 1, "already runs with",
+         "to publish that there too: postern serve --add web=8080 (only that: --reload)")
+    done = g.host.run("serve", "--add", "web=8080")
+    assert done.events == [{"event": "reloaded", "services": 4, "published": ["peer", "dns", "file", "web"]}], done.stdout
+    assert g.host_proc.wait_event("reloaded", 5)["published"] == ["peer", "dns", "file", "web"]
+    wanted = ["peer=7000", "dns=udp:5353", "file", "web=8080"]
+    for command in ("status", "ls"):
+        assert g.host.run(command).event("publishes")["services"] == wanted, command
+        assert f"publishes as {HOST}: {', '.join(wanted)}" in g.host.run(command, json=False).stdout
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 100 1\n").status == 0
+    says(g.host.run("serve", "--add", json=False), 2, "nothing is named", "postern serve --add web=8080")
+    says(g.host.run("serve", "--add", "web=81", json=False), 2, "two services are called 'web'")
+    done = g.host.run("serve", "--reload", "web=8080", json=False)
+    assert done.stdout == "read again: 1 service(s): web; no longer published: peer, dns, file\n"
+    assert g.host_proc.terminate() == 0
+    assert "publishes as home: web=8080, while 'postern serve' runs" in g.host.run("ls", json=False).stdout
 
 
 def test_ping_all_ends_in_its_time(stood):
@@ -85,7 +105,9 @@ def test_ping_all_ends_in_its_time(stood):
     tried = [e for e in done.events if e["event"] == "tried"]
     assert time.monotonic() - begin < 1 + 2 * patience()
     assert tried[0]["result"] == "works" and done.status == 0, done.stdout
-    assert "the time of --timeout was over" in tried[-1]["reason"], tried[-1]
+    assert tried[0]["kind"] == "relay" and tried[-1]["result"] == "untried", done.stdout
+    assert tried[-1]["reason"] == "not tried: no time left (--timeout)", tried[-1]
+    assert all(e["result"] != "refused" or "not tried" not in e["reason"] for e in tried), done.stdout
 
 
 @pytest.mark.parametrize("away", ["host", "broker", "dropped"])
@@ -126,3 +148,65 @@ def test_what_is_too_much_is_refused_before_it_comes(pair):  # noqa: F811
         says(p.send(*files, json=False), 1, "it is more than is taken here", "of 2097152 at most (--max)", "send less at once")
     wait_until(lambda: "more than is taken here" in p.proc.stderr, 10, "its own words")
     assert list(p.files()) == ["fits.bin"]
+
+
+@pytest.mark.parametrize("away", ["host", "broker", "dropped", "network"])
+def test_who_waits_says_that_it_goes_on(stood, away):
+    """At once, and again after half a minute; then it goes on by itself."""
+    g = stood
+    if away == "host":
+        assert g.host_proc.terminate() == 0
+    elif away == "broker":
+        g.broker_proc.kill()
+    elif away == "dropped":
+        g.topo.broker.nft("table inet own {\n chain i { type filter hook input priority 0; tcp dport 443 drop; }\n}")
+    else:
+        g.client.ns.ip("link", "set", "eth0", "down")
+    waiting = [g.client.start(*args)
+               for args in (("connect", f"{HOST}:peer", "127.0.0.1:0"), ("open", f"{HOST}:peer"))]
+    for proc in waiting:
+        proc.wait_line("it is tried again by itself", 20, "err")
+    for proc in waiting:
+        proc.wait_line("warning: waiting for ", 45, "err")
+        assert proc.running and len(proc.stderr.splitlines()) <= 4, proc.stderr
+    if away == "host":
+        g.start_host("peer=7000")
+        for proc in waiting:
+            proc.wait_event("ready", 60)
+
+
+def test_send_goes_on_waiting_for_receive(pair):  # noqa: F811
+    """`serve` is back before what its programs publish is."""
+    p = pair
+    one = p.file("one.bin", 1000)
+    sending = p.g.client.start("send", "--wait=30s", one, HOST)
+    wait_until(lambda: "receives nothing now" in sending.stderr, 10, "a word of it")
+    assert sending.running
+    p.receive()
+    assert sending.wait(20) == 0 and list(p.files()) == ["one.bin"], sending.stderr
+    p.proc.terminate()
+    begin = time.monotonic()
+    says(p.send("--wait=2s", p.file("two.bin", 10), json=False), 1, "receives nothing now", "run 'postern receive' there")
+    assert time.monotonic() - begin < 3 + 2 * patience()
+
+
+def test_receive_may_be_allowed_before_it_runs(pair):  # noqa: F811
+    """And whom it is not for is told that, whether it runs or not."""
+    p = pair
+    g = p.g
+    one = p.file("one.bin", 1000)
+    for services, words in (("peer", "may not use that service"), ("peer,receive", "run 'postern receive' there")):
+        other = g.other_client(services.replace(",", ""))
+        assert other.run("join", g.invite("--services", services)).status == 0
+        says(p.send(one, who=other, json=False), 1, words)
+    p.receive()
+    assert p.send(one, who=other).status == 0
+    says(g.host.run("invite", "--services", "peer,recieve", json=False), 1, "no service 'recieve'")
+
+
+def test_what_a_service_refuses_is_logged(stood):
+    g = stood
+    assert g.client.run("nc", HOST, "file", json=False, stdin=b"").status == 1
+    last = g.host.run("log").events[-1]
+    assert last["what"] == "refused" and last["object"] == "file" and last["who"], last
+    assert "there is no such file" in last["detail"], last

@@ -344,7 +344,7 @@ def test_status_says_how_one_is_named(served):
 def test_a_reload_counts_what_the_host_publishes(served, work):
     g = served
     g.host.start("receive", work).wait_event("ready", 20)
-    assert g.host.run("serve", "--reload", json=False).stdout == "read again: 1 service(s)\n"
+    assert g.host.run("serve", "--reload", json=False).stdout == "read again: 1 service(s): peer\n"
 
 
 @pytest.mark.parametrize("local, words", [

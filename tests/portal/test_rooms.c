@@ -83,7 +83,7 @@ static int begin(void **state)
     h->rooms.events = &events;
     assert_int_equal(loop_open(&h->rooms.loop), 0);
     assert_int_equal(hosts_new(&h->rooms.hosts, &h->rooms), 0);
-    assert_int_equal(asks_new(&h->rooms.asks, h->rooms.loop), 0);
+    assert_int_equal(asks_new(&h->rooms.asks, h->rooms.loop, h->rooms.hosts), 0);
     asks_close(h->rooms.asks); /* nobody is there to be asked */
     assert_int_equal(logins_new(&h->rooms.logins, &h->rooms), 0);
     assert_int_equal(tries_new(&h->tries, h->rooms.loop, &h->devices), 0);

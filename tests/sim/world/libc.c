@@ -523,6 +523,7 @@ static void tcp_facts(const struct vsock *s, void *out, socklen_t *len)
     info.tcpi_rtt = f.rtt_us;
     info.tcpi_retransmits = (uint8_t)f.retransmits;
     info.tcpi_last_data_recv = f.data_ms;
+    info.tcpi_last_data_sent = f.sent_ms;
     info.tcpi_last_ack_recv = f.ack_ms;
     info.tcpi_options = TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE;
     info.tcpi_rcv_wscale = 7;

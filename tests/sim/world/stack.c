@@ -612,6 +612,7 @@ void vsock_facts(const struct vsock *s, struct vsock_facts *f)
         .rtt_us = (uint32_t)s->t.srtt_us,
         .min_rtt_us = (uint32_t)s->t.min_rtt_us,
         .data_ms = (uint32_t)((vsock_clock(s)->now_us - s->t.data_us) / 1000),
+        .sent_ms = (uint32_t)((vsock_clock(s)->now_us - s->t.said_us) / 1000),
         .ack_ms = (uint32_t)((vsock_clock(s)->now_us - s->t.heard_us) / 1000),
         .retransmits = s->t.repeats,
         .segments_in = s->t.segments_in,

@@ -86,6 +86,7 @@ size_t vsock_unread(const struct vsock *s);
 struct vsock_facts {
     uint32_t rtt_us, min_rtt_us;
     uint32_t data_ms; /* since data came */
+    uint32_t sent_ms; /* since data was sent */
     uint32_t ack_ms;  /* since anything did */
     unsigned retransmits;
     uint32_t segments_in, data_segments_in;

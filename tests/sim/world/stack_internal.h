@@ -45,7 +45,7 @@ struct vtcp {
     bool recovering;
     uint32_t recover;
     uint64_t rto_us, srtt_us, var_us, min_rtt_us;
-    uint64_t heard_us, data_us, stuck_since_us;
+    uint64_t heard_us, data_us, said_us, stuck_since_us;
     uint32_t segments_in, data_segments_in;
     uint32_t timed_seq; /* the segment whose answer is timed */
     uint64_t timed_us;  /* 0: none */

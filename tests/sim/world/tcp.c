@@ -58,6 +58,8 @@ static void send_segment(struct vsock *s, uint32_t seq, uint8_t flags, size_t at
         p->tcp.mss = (uint16_t)own_mss(s);
     if (s->options[VSOCK_TTL] > 0)
         p->ttl = (unsigned)s->options[VSOCK_TTL];
+    if (len > 0)
+        s->t.said_us = now_us(s);
     s->t.window_was_shut = p->tcp.window < 2 * s->t.mss;
     (void)vnet_send(s->stack->node, p); /* no way: as lost; it is sent again */
 }
