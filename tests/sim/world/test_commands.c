@@ -27,7 +27,9 @@ enum {
     OWN_S = 6,
     BACK_S = 3, /* a host's pause of a second, the client's own, and the connection */
     ROUTER_S = 5,
-    NC_BYTES = 20000
+    FORGOTTEN_S = 8, /* both find the broker, and the client asks */
+    NC_BYTES = 20000,
+    ENDLESS_BYTES = 100000000
 };
 
 static const struct nat_config usual_nat = {.translates = true,
@@ -161,6 +163,38 @@ static void test_nc_broker_away(void **state)
     }
 }
 
+/*
+ * The host is killed while the broker is away: nobody but the new one can tell the
+ * client that its session is no more.
+ */
+static void test_nc_forgotten(void **state)
+{
+    static const struct vnet_wire wire = {.delay_us = 15000};
+    struct rig_config c = {.town = {.seed = 9,
+                                    .host_nat = &usual_nat,
+                                    .client_nat = &usual_nat,
+                                    .wire = &wire}};
+    struct talker t = {.seed = 9, .bytes = ENDLESS_BYTES, .pause_ms = 200};
+    struct program p;
+    struct rig r;
+    (void)state;
+    rig_init(&r, &c);
+    struct machine *m = r.town->client.machine;
+    t.fd = program_start_piped(&p, m, r.state[2], "nc home echo");
+    talker_start(&t, m);
+    (void)house_run(r.town->house, SECONDS(2), NULL, NULL);
+    rig_stop_broker(&r);
+    program_kill(&r.serve, r.town->host.machine);
+    rig_start_broker(&r, SECONDS(2));
+    rig_revive_host(&r);
+    rig_await_end(&r, &p, SECONDS(FORGOTTEN_S));
+    assert_true(p.result != 0 && t.got > 0);
+    (void)house_run(r.town->house, SECONDS(5), NULL, NULL); /* the other end sees it */
+    (void)task_join(t.task);
+    program_exit(&p, m);
+    rig_fini(&r);
+}
+
 static void test_nc_broker(void **state)
 {
     (void)state;
@@ -236,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_join_own_router), cmocka_unit_test(test_ping_own_router),
         cmocka_unit_test(test_nc_broker),       cmocka_unit_test(test_nc_router),
         cmocka_unit_test(test_nc_own_router),   cmocka_unit_test(test_nc_broker_away),
+        cmocka_unit_test(test_nc_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
