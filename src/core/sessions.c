@@ -50,8 +50,20 @@ unsigned sessions_most(const struct sessions *s, uint64_t broker, uint64_t now_u
     return borne > 0 && borne / 4 < SESSIONS_AT_ONCE ? borne / 4 : SESSIONS_AT_ONCE;
 }
 
+/* For so long none may be opened, since the network cut this device off. */
+static uint64_t cut_left_us(const struct sessions *s, uint64_t broker, uint64_t now_us)
+{
+    bool hearsay = s->cut_by != 0 && s->cut_by != broker;
+    unsigned for_s =
+        hearsay && s->cut_s > SESSIONS_HEARSAY_S ? SESSIONS_HEARSAY_S : s->cut_s;
+    uint64_t gone_us = now_us - s->cut_us, for_us = for_s * UINT64_C(1000000);
+    return gone_us < for_us ? for_us - gone_us : 0;
+}
+
 unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
+    if (cut_left_us(s, broker, now_us) > 0)
+        return 0;
     unsigned open = engaged(s, now_us), most = sessions_most(s, broker, now_us);
     return open < most ? most - open : 0;
 }
@@ -120,8 +132,32 @@ void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us)
     s->borne_us = now_us;
 }
 
+void sessions_cut(struct sessions *s, unsigned n, uint64_t broker, uint64_t now_us)
+{
+    uint64_t gone_us = now_us - s->cut_us;
+    bool again =
+        s->cut_s > 0 && gone_us < (s->cut_s + SESSIONS_BORNE_S) * UINT64_C(1000000);
+    if (again && gone_us < SESSIONS_CUT_S * UINT64_C(1000000))
+        return; /* the same one, as another round or program saw it */
+    s->cut_by = again && s->cut_by != broker ? 0 : broker;
+    s->cut_s = again ? SESSIONS_BORNE_S : SESSIONS_CUT_S;
+    s->cut = n;
+    s->cut_us = now_us;
+}
+
+static void learn_cut(struct sessions *s, const struct sessions *other)
+{
+    if (other->cut_s == 0 || other->cut_us < s->cut_us)
+        return;
+    s->cut = other->cut;
+    s->cut_s = other->cut_s;
+    s->cut_us = other->cut_us;
+    s->cut_by = other->cut_by;
+}
+
 void sessions_learn(struct sessions *s, const struct sessions *other)
 {
+    learn_cut(s, other);
     if (other->borne == 0 || other->borne_us < s->borne_us)
         return;
     s->borne = other->borne;
@@ -131,10 +167,11 @@ void sessions_learn(struct sessions *s, const struct sessions *other)
 
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
 {
-    return s->slot <= now_us / slot_us && s->borne_us <= now_us;
+    return s->slot <= now_us / slot_us && s->borne_us <= now_us && s->cut_us <= now_us;
 }
 
-uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us)
+/* Until half of what may be is left. */
+static uint64_t half_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
     unsigned half = sessions_most(s, broker, now_us) / 2,
              open = sessions_open(s, now_us);
@@ -151,11 +188,24 @@ uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t no
     return 0;
 }
 
+uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us)
+{
+    uint64_t half_ms = half_wait_ms(s, broker, now_us);
+    uint64_t cut_us = cut_left_us(s, broker, now_us);
+    uint64_t cut_ms = cut_us > 0 ? cut_us / 1000 + 1 : 0;
+    return cut_ms > half_ms ? cut_ms : half_ms;
+}
+
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
                     char *buf, size_t cap)
 {
     unsigned again_s = (unsigned)(sessions_wait_ms(s, broker, now_us) / 1000 + 1);
-    if (sessions_borne(s, broker, now_us) == 0)
+    if (cut_left_us(s, broker, now_us) > 0)
+        (void)snprintf(buf, cap,
+                       "this network cut us off after %u new connections in a second: "
+                       "no ports are tried, again in %u s",
+                       s->cut, again_s);
+    else if (sessions_borne(s, broker, now_us) == 0)
         (void)snprintf(
             buf, cap,
             "enough ports were tried from here for this minute: again in %u s",

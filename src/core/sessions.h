@@ -11,8 +11,10 @@
  * was seen to take fewer (core/waves.h asks it): a quarter of what were open when it
  * last took another, for SESSIONS_BORNE_S. Whose answers told that is a broker, which
  * may lie: until another one's have told it too, it counts for less long for what is
- * done by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and
- * time as a number.
+ * done by way of others. A network that cut this device off right after many were
+ * opened (a guard against scans, a customer's ban) has none opened for SESSIONS_CUT_S,
+ * since that may have been an outage; after a second time for SESSIONS_BORNE_S.
+ * Brokers are numbers, not 0. Knows no socket and no NAT, and time as a number.
  */
 #ifndef POSTERN_CORE_SESSIONS_H
 #define POSTERN_CORE_SESSIONS_H
@@ -26,6 +28,7 @@ enum {
     SESSIONS_TO_COME = 128, /* of other reasons, at most, for which room is left */
     SESSIONS_BORNE_S = 1800,
     SESSIONS_HEARSAY_S = 120, /* of one broker, for another's */
+    SESSIONS_CUT_S = 120,     /* for the first time */
     SESSIONS_LIFE_S = 60,
     SESSIONS_BEGIN = 64,  /* worth beginning a large one with */
     SESSIONS_LEAST = 256, /* of others: more than that may fill a small table */
@@ -44,6 +47,9 @@ struct sessions {
     unsigned borne;                  /* it took so many and no more; 0: not known */
     uint64_t borne_us;               /* seen then */
     uint64_t borne_by;               /* by that broker's answers; 0: by several's */
+    unsigned cut, cut_s; /* it cut us off after so many in a second; counts so long */
+    uint64_t cut_us;     /* seen then */
+    uint64_t cut_by;     /* as borne_by */
 };
 
 /* `n` are opened now, or are about to be. */
@@ -71,12 +77,14 @@ void sessions_saw(struct sessions *s, unsigned open);
 void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us);
 /* What it took, while that counts; 0: not known. */
 unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us);
+/* It cut this device off after `n` in a second. */
+void sessions_cut(struct sessions *s, unsigned n, uint64_t broker, uint64_t now_us);
 /* What another program of the device saw, if that is newer. */
 void sessions_learn(struct sessions *s, const struct sessions *other);
 /* False of what another start of this machine left. */
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us);
 /* From now: until so many have ended that half of what may be is left, and some have
- * ended at least, in ms; 0: none is open. */
+ * ended at least, and a cut counts no longer, in ms; 0: now. */
 uint64_t sessions_wait_ms(const struct sessions *s, uint64_t broker, uint64_t now_us);
 /* Why no more may be opened, for people. */
 void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,

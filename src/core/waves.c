@@ -50,6 +50,11 @@ unsigned waves_room(const struct waves *w)
 
 void waves_opened(struct waves *w, uint64_t now_ms)
 {
+    if (w->opened == 0 && now_ms - w->recent_ms > WAVES_RECENT_MS) {
+        w->recent = 0;
+        w->recent_ms = now_ms;
+    }
+    w->recent++;
     if (++w->opened >= size_of(w->number))
         ask(w, now_ms);
 }
@@ -66,6 +71,7 @@ bool waves_asks(struct waves *w, uint64_t now_ms)
         return false;
     if (w->tries == WAVES_TRIES) {
         STATE_GO(stage_next, w->stage, w->known_answered ? WAVES_FULL : WAVES_UNKNOWN);
+        w->due_ms = now_ms + WAVES_QUIET_MS;
         return false;
     }
     w->tries++;
@@ -84,4 +90,20 @@ void waves_on_answer(struct waves *w, bool known)
     STATE_GO(stage_next, w->stage, WAVES_OPENING);
     w->number += w->opened > 0;
     w->opened = 0;
+}
+
+void waves_spare(struct waves *w)
+{
+    bool last = w->stage == WAVES_ASKING && w->tries == WAVES_TRIES;
+    if (last || w->stage == WAVES_UNKNOWN)
+        w->recent = 0;
+}
+
+unsigned waves_cut(struct waves *w, uint64_t now_ms)
+{
+    unsigned n = w->recent > WAVES_HARM ? w->recent : 0;
+    if (w->stage != WAVES_UNKNOWN || now_ms < w->due_ms)
+        return 0;
+    w->recent = 0;
+    return n;
 }

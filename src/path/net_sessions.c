@@ -317,6 +317,19 @@ void net_sessions_full(const struct opener *o)
     shared_put(o->budget, &s);
 }
 
+void net_sessions_cut(const struct opener *o, unsigned n)
+{
+    struct sums s;
+    struct sessions *own = &o->budget->opened;
+    uint64_t now_us = clock_us();
+    struct sessions *all = shared_get(o->budget, &s, true, now_us);
+    sessions_cut(own, n, o->broker, now_us);
+    if (all == NULL)
+        return;
+    sessions_learn(all, own);
+    shared_put(o->budget, &s);
+}
+
 /* Where no file keeps them. */
 static void keep_own(struct net_budget *b)
 {

@@ -77,9 +77,10 @@ bool net_sessions_are_too_many(const struct opener *o);
 unsigned net_sessions_of_others(const struct opener *o);
 /* Opened within the last life by all of them. */
 unsigned net_sessions_open(const struct opener *o);
-/* As sessions_saw and _full. */
+/* As sessions_saw, _full and _cut. */
 void net_sessions_saw(const struct opener *o, unsigned open);
 void net_sessions_full(const struct opener *o);
+void net_sessions_cut(const struct opener *o, unsigned n);
 /* One is opened for another reason: counts. `ctx`: a net_budget; as of loop_cb. */
 void net_sessions_on_other(void *ctx);
 /* The network changed, or may have. What was opened in each, and what it bears, is

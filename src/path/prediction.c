@@ -43,13 +43,14 @@ struct predict {
     unsigned reserved; /* sessions that count already and are not open yet */
     struct waves waves;
     struct canary canary;
-    unsigned asked; /* sessions that were open then */
+    unsigned asked;    /* sessions that were open then */
+    uint64_t asked_us; /* the last time */
     unsigned sent;
     bool refused;
     struct timer timer;
     const struct predict_events *events;
     void *ctx;
-    bool opening, over, busy, stopped;
+    bool opening, cut, over, busy, stopped;
 };
 
 static uint64_t now_ms(const struct predict *p)
@@ -242,28 +243,51 @@ static bool send_one(struct predict *p, uint64_t now)
 
 /* ---------------------------------------------------------------------- the canary */
 
+static void send_canary(struct predict *p)
+{
+    uint8_t beside[STUN_MESSAGE_MAX];
+    if (!p->events->may_ask(p->ctx, &p->canary.server)) {
+        waves_spare(&p->waves);
+        return;
+    }
+    if (p->canary.socket == NULL) {
+        p->asked = net_sessions_open(&p->opener);
+        (void)net_sessions_take(&p->opener, 1); /* its own */
+    }
+    p->asked_us = clock_us();
+    size_t len = canary_send(&p->canary, p->net, beside);
+    if (len > 0)
+        p->events->send(p->ctx, &p->canary.server, beside, len);
+}
+
+/* Neither request was answered: it may be that nothing comes through any more. */
+static void look_whether_cut(struct predict *p, uint64_t now)
+{
+    if (p->net->relay_heard_us > p->asked_us)
+        waves_spare(&p->waves);
+    unsigned n = waves_cut(&p->waves, now);
+    if (n == 0)
+        return;
+    net_sessions_cut(&p->opener, n);
+    p->cut = true;
+    log_debug("udp-punch: this network cut us off after %u sessions in a second", n);
+}
+
 static void ask_canary(struct predict *p, uint64_t now)
 {
     if (unopened(p) == 0)
         waves_end(&p->waves, now);
-    if (waves_asks(&p->waves, now) && p->events->may_ask(p->ctx, &p->canary.server)) {
-        uint8_t beside[STUN_MESSAGE_MAX];
-        if (p->canary.socket == NULL) {
-            p->asked = net_sessions_open(&p->opener);
-            (void)net_sessions_take(&p->opener, 1); /* its own */
-        }
-        size_t len = canary_send(&p->canary, p->net, beside);
-        if (len > 0)
-            p->events->send(p->ctx, &p->canary.server, beside, len);
-    }
+    if (waves_asks(&p->waves, now))
+        send_canary(p);
     if (p->waves.stage == WAVES_FULL && p->canary.socket != NULL) {
         net_sessions_full(&p->opener);
         log_debug("udp-punch: this network takes only %u sessions of a prediction",
                   p->net->budget->opened.borne);
     }
-    if (p->waves.stage == WAVES_UNKNOWN)
+    if (p->waves.stage == WAVES_UNKNOWN) {
         open_no_more(p);
-    if (p->waves.stage != WAVES_ASKING)
+        look_whether_cut(p, now);
+    } else if (p->waves.stage != WAVES_ASKING)
         canary_close(&p->canary);
 }
 
@@ -272,6 +296,7 @@ static void on_canary(void *ctx)
     struct predict *p = ctx;
     if (p->waves.stage == WAVES_ASKING)
         net_sessions_saw(&p->opener, p->asked);
+    waves_spare(&p->waves);
     waves_on_answer(&p->waves, false);
 }
 
@@ -279,6 +304,7 @@ bool predict_on_stun(struct predict *p, const uint8_t *buf, size_t len)
 {
     if (p == NULL || !canary_is_beside(&p->canary, buf, len))
         return false;
+    waves_spare(&p->waves);
     waves_on_answer(&p->waves, true);
     return true;
 }
@@ -396,6 +422,11 @@ bool predict_is_refused(const struct predict *p)
 bool predict_is_full(const struct predict *p)
 {
     return p->waves.stage == WAVES_FULL;
+}
+
+bool predict_was_cut(const struct predict *p)
+{
+    return p->cut;
 }
 
 bool predict_is_over(const struct predict *p)

@@ -66,6 +66,8 @@ void predict_stop(struct predict *p);
 bool predict_is_over(const struct predict *p);
 /* It ended early, since our NAT takes no more sessions. */
 bool predict_is_full(const struct predict *p);
+/* It ended early, since the network cut this device off. */
+bool predict_was_cut(const struct predict *p);
 /* It ended early, since no more may go to that address now. */
 bool predict_is_refused(const struct predict *p);
 /* A socket, with a low port where this process may bind one; NULL: there is none. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/waves.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/udp.h"
@@ -19,6 +20,7 @@ struct tcp_waves {
     struct canary canary;
     struct udp *beside;
     unsigned reserved, asked; /* sessions that count already; that were open then */
+    uint64_t asked_us;        /* the last time */
     bool heard, deaf;         /* by the socket beside; for good */
 };
 
@@ -37,6 +39,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         !canary_is_beside(&w->canary, buf, len < segment_len ? len : segment_len))
         return;
     w->heard = true;
+    waves_spare(&w->waves);
     waves_on_answer(&w->waves, true);
 }
 
@@ -52,6 +55,7 @@ static void on_canary(void *ctx)
     struct tcp_waves *w = ctx;
     if (w->waves.stage == WAVES_ASKING)
         net_sessions_saw(&w->opener, w->asked);
+    waves_spare(&w->waves);
     waves_on_answer(&w->waves, false);
 }
 
@@ -97,20 +101,40 @@ static void send_canary(struct tcp_waves *w)
         w->asked = net_sessions_open(&w->opener);
         (void)net_sessions_take(&w->opener, 1); /* its own */
     }
+    w->asked_us = clock_us();
     size_t len = canary_send(&w->canary, w->net, beside);
     if (len > 0)
         (void)!udp_send(w->beside, &w->canary.server, beside, len, len);
+}
+
+/* UDP came through here, and does not any more. */
+static void look_whether_cut(struct tcp_waves *w)
+{
+    if (w->net->relay_heard_us > w->asked_us)
+        waves_spare(&w->waves);
+    unsigned n = waves_cut(&w->waves, now_ms(w));
+    if (n == 0)
+        return;
+    net_sessions_cut(&w->opener, n);
+    log_debug("tcp-punch: this network cut us off after %u sessions in a second", n);
 }
 
 void tcp_waves_ask(struct tcp_waves *w)
 {
     if (w->deaf)
         return;
-    if (waves_asks(&w->waves, now_ms(w)) &&
-        target_may_ask(w->approach, &w->canary.server, 2))
-        send_canary(w);
+    if (waves_asks(&w->waves, now_ms(w))) {
+        if (target_may_ask(w->approach, &w->canary.server, 2))
+            send_canary(w);
+        else
+            waves_spare(&w->waves);
+    }
     if (w->waves.stage == WAVES_ASKING)
         return;
+    if (w->waves.stage == WAVES_UNKNOWN && w->heard) {
+        look_whether_cut(w);
+        return;
+    }
     bool asked = w->canary.socket != NULL;
     canary_close(&w->canary);
     if (w->waves.stage == WAVES_FULL && asked) {

@@ -557,7 +557,8 @@ static void predict(struct udp_punch *u)
     enum punch_state state = punch_state(u->punch);
     if (u->predict != NULL && predict_is_refused(u->predict))
         say_why(u, "enough was sent to the other side's address lately");
-    if (u->predict != NULL && predict_is_full(u->predict))
+    if (u->predict != NULL &&
+        (predict_is_full(u->predict) || predict_was_cut(u->predict)))
         say_sessions(u);
     if (state == PUNCH_PROVEN)
         predict_end(u);

@@ -104,6 +104,27 @@ static void returns(struct net_budget *b)
     assert_int_equal(sessions_most(&b->opened, BROKER, clock_us()), 120);
 }
 
+/* The second ban comes of no other program, and of no return. */
+static void test_programs_know_of_a_cut(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    uint64_t here = f->one->opened.network;
+    char words[112];
+    share_both(f);
+    assert_int_equal(net_sessions_take(&one, 56), 56);
+    net_sessions_cut(&one, 56);
+    assert_int_equal(net_sessions_take(&one, 1), 0);
+    assert_int_equal(net_sessions_take(&two, 1), 0);
+    assert_false(net_sessions_are_enough(&two, 8));
+    assert_in_range(net_sessions_words(&two, words, sizeof(words)), 110000, 120001);
+    assert_non_null(strstr(words, "cut us off after 56 new connections"));
+    move(f->one, here + 1);
+    assert_int_equal(net_sessions_take(&one, 56), 56);
+    move(f->one, here);
+    assert_int_equal(net_sessions_take(&one, 56), 0);
+}
+
 static void test_a_network_is_known_again(void **state)
 {
     struct fixture *f = *state;
@@ -380,6 +401,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_programs_know_of_each_other),
         TEST(test_each_network_has_its_sum),
+        TEST(test_programs_know_of_a_cut),
         TEST(test_a_network_is_known_again),
         TEST(test_a_network_is_known_again_without_a_file),
         TEST(test_a_broker_grants_them),

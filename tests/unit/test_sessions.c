@@ -213,6 +213,40 @@ static void test_the_newer_verdict_is_learned(void **state)
     assert_int_equal(sessions_borne(&own, BROKER, begin_us + s_us), 400);
 }
 
+/* The first time for two minutes, since it may have been an outage; then for long. */
+static void test_a_network_that_cut_us_off(void **state)
+{
+    struct sessions s = {0}, other = {0};
+    char words[112];
+    uint64_t again_us = begin_us + 130 * s_us;
+    (void)state;
+    sessions_count(&s, 56, begin_us);
+    sessions_cut(&s, 56, BROKER, begin_us);
+    sessions_cut(&s, 24, BROKER, begin_us + 9 * s_us); /* another program's round */
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 119 * s_us), 0);
+    assert_false(are_enough(&s, 3, begin_us + 119 * s_us));
+    assert_int_equal(sessions_wait_ms(&s, BROKER, begin_us + 20 * s_us), 100001);
+    sessions_words(&s, BROKER, begin_us + 20 * s_us, words, sizeof(words));
+    assert_string_equal(words, "this network cut us off after 56 new connections in a "
+                               "second: no ports are tried, again in 101 s");
+    assert_int_equal(sessions_left(&s, BROKER, begin_us + 120 * s_us),
+                     SESSIONS_AT_ONCE);
+    sessions_cut(&s, 120, BROKER, again_us);
+    assert_int_equal(sessions_left(&s, ANOTHER, again_us + 119 * s_us), 0);
+    assert_int_equal(sessions_left(&s, ANOTHER, again_us + 120 * s_us),
+                     SESSIONS_AT_ONCE); /* hearsay */
+    sessions_learn(&other, &s);
+    assert_int_equal(sessions_left(&other, BROKER, again_us + 1799 * s_us), 0);
+    assert_int_equal(sessions_left(&other, BROKER, again_us + 1800 * s_us),
+                     SESSIONS_AT_ONCE);
+    assert_false(sessions_are_of_now(&other, begin_us));
+    sessions_words(&s, BROKER, again_us, words, sizeof(words));
+    assert_non_null(strstr(words, "again in 1801 s"));
+    sessions_cut(&s, 56, BROKER, again_us + 3601 * s_us); /* it is as at first */
+    assert_int_equal(sessions_left(&s, BROKER, again_us + 3721 * s_us),
+                     SESSIONS_AT_ONCE);
+}
+
 /* Takes what it may, again and again. */
 static unsigned take_share(struct shares *shares, uint64_t who, unsigned *left,
                            uint64_t now_us)
@@ -386,6 +420,54 @@ static void test_full_only_where_the_other_request_is_answered(void **state)
     assert_int_equal(w.stage, WAVES_UNKNOWN);
 }
 
+/* Waves until `last` are open and answered, each at its time; the last one is in vain.
+ */
+static unsigned cut_after(struct waves *w, unsigned last, unsigned each_ms)
+{
+    uint64_t now_ms = 1000;
+    waves_init(w, 20);
+    for (unsigned i = 0; i <= last; i++) {
+        while (waves_may_open(w))
+            waves_opened(w, now_ms);
+        assert_true(waves_asks(w, now_ms));
+        waves_spare(w); /* of the first try: too early to tell */
+        assert_int_equal(waves_cut(w, now_ms), 0);
+        if (i < last)
+            waves_on_answer(w, false);
+        now_ms += each_ms;
+    }
+    while (w->stage == WAVES_ASKING)
+        (void)waves_asks(w, now_ms += 10);
+    assert_int_equal(w->stage, WAVES_UNKNOWN);
+    assert_int_equal(waves_cut(w, now_ms + WAVES_QUIET_MS - 1), 0);
+    return waves_cut(w, now_ms + WAVES_QUIET_MS);
+}
+
+static void test_cut_off_after_many_in_a_second(void **state)
+{
+    struct waves w;
+    (void)state;
+    assert_int_equal(cut_after(&w, 0, 20), 0); /* 8: few */
+    assert_int_equal(cut_after(&w, 1, 20), 24);
+    assert_int_equal(cut_after(&w, 2, 20), 56);
+    assert_int_equal(waves_cut(&w, 100000), 0);  /* once */
+    assert_int_equal(cut_after(&w, 2, 600), 32); /* the last wave is all of a second */
+    assert_int_equal(cut_after(&w, 1, 600), 0);
+}
+
+static void test_late_answers_spare(void **state)
+{
+    struct waves w;
+    (void)state;
+    ask_in_vain(&w, false);
+    w.recent = 56;
+    waves_spare(&w);
+    assert_int_equal(waves_cut(&w, 100000), 0);
+    ask_in_vain(&w, true); /* a full table is another matter */
+    w.recent = 56;
+    assert_int_equal(waves_cut(&w, 100000), 0);
+}
+
 static void test_each_step_was_made(void **state)
 {
     (void)state;
@@ -440,12 +522,15 @@ int main(void)
         cmocka_unit_test(test_what_was_not_opened_is_given_back),
         cmocka_unit_test(test_what_one_broker_says_counts_less_for_others),
         cmocka_unit_test(test_the_newer_verdict_is_learned),
+        cmocka_unit_test(test_a_network_that_cut_us_off),
         cmocka_unit_test(test_who_has_had_much_leaves_some_to_others),
         cmocka_unit_test(test_more_devices_than_are_remembered),
         cmocka_unit_test(test_waves_grow),
         cmocka_unit_test(test_after_others_it_is_asked_first),
         cmocka_unit_test(test_a_small_one_asks_nobody),
         cmocka_unit_test(test_full_only_where_the_other_request_is_answered),
+        cmocka_unit_test(test_cut_off_after_many_in_a_second),
+        cmocka_unit_test(test_late_answers_spare),
         cmocka_unit_test(test_each_step_was_made),
         cmocka_unit_test(test_a_peer_that_drops_all_delays_nobody),
         cmocka_unit_test(test_shares_of_a_small_sum),
