@@ -141,6 +141,31 @@ static void test_predicts(void **state)
     }
 }
 
+/* A guard against scans bans for 30 s who opens many at once: each round of prediction
+ * brought the next ban, of all of the home. */
+static void test_a_ban_is_a_lesson(void **state)
+{
+    struct nat_config bans = random_nat;
+    struct rig r;
+    char value[PROGRAM_FIELD];
+    bans.ban_new_per_s = 50;
+    bans.ban_us = SECONDS(30);
+    struct rig_config c = {
+        .town = {.seed = 1, .host_nat = &usual_nat, .client_nat = &bans}};
+    (void)state;
+    rig_init(&r, &c);
+    program_start(&r.connect, r.town->client.machine, r.state[2],
+                  "connect --paths udp-punch,relay home:echo 127.0.0.1:%d", LOCAL_PORT);
+    rig_await(&r, &r.connect, "ready", NULL, value, SECONDS(60));
+    const struct nat *nat = r.town->client.router->nats[0];
+    (void)house_run(r.town->house, SECONDS(100), NULL, NULL);
+    assert_int_equal(nat->banned, 1);
+    (void)house_run(r.town->house, SECONDS(1600), NULL, NULL);
+    assert_in_range(nat->banned, 1, 2);
+    rig_disconnect(&r);
+    rig_fini(&r);
+}
+
 static bool is_over(void *ctx)
 {
     return task_is_over(ctx);
@@ -547,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_predicts),
         cmocka_unit_test(test_predicts_what_is_doubtful),
+        cmocka_unit_test(test_a_ban_is_a_lesson),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_neighbours_meet_by_tcp),
         cmocka_unit_test(test_killed_unheard),
