@@ -49,13 +49,14 @@ static bool is_crowded(const struct grants_address *a, uint64_t now_us)
            now_us - a->crowded_us < GRANTS_CROWDED_S * UINT64_C(1000000);
 }
 
-/* What the others there open for other reasons is theirs. */
+/* What the others there open for other reasons is theirs: of those who are known, and of
+ * those who come in the same minute, since what was granted is not taken back. */
 static unsigned kept_for_others(const struct grants_address *a)
 {
     unsigned devices = 0;
     for (size_t i = 0; i < SHARES_MAX; i++)
         devices += a->shares.of[i].had > 0 || a->shares.of[i].waits;
-    return devices > 1 ? (devices - 1) * GRANTS_EACH : 0;
+    return (devices > GRANTS_TO_COME ? devices : GRANTS_TO_COME) * GRANTS_EACH;
 }
 
 static unsigned allowed(const struct grants_address *a, uint64_t device,

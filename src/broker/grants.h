@@ -19,6 +19,7 @@ enum {
     GRANTS_ADDRESSES = 512,
     GRANTS_CROWDED_S = 600, /* another device asked from there of late */
     GRANTS_EACH = 24,       /* what each device there opens otherwise, about */
+    GRANTS_TO_COME = 8,     /* devices that may come in the same minute */
     GRANTS_WAIT_MS = 5000,  /* at least, until who was refused asks again */
 };
 
