@@ -49,8 +49,8 @@ static bool is_crowded(const struct grants_address *a, uint64_t now_us)
            now_us - a->crowded_us < GRANTS_CROWDED_S * UINT64_C(1000000);
 }
 
-/* What the others there open for other reasons is theirs: of those who are known, and of
- * those who come in the same minute, since what was granted is not taken back. */
+/* What the others there open for other reasons is theirs: of those who are known, and
+ * of those who come in the same minute, since what was granted is not taken back. */
 static unsigned kept_for_others(const struct grants_address *a)
 {
     unsigned devices = 0;
