@@ -43,11 +43,13 @@ void flight_begin(struct session *s, uint64_t now_ns)
                                 .turned_ns = now_ns + moved_ns - least_ns,
                                 .since_ns = now_ns,
                                 .queued_ns = now_ns,
+                                .young_ns = now_ns + moved_ns,
                                 .max = FLIGHT_MIN_BYTES,
                                 .seen_bytes = s->acked_bytes,
                                 .acked_bytes = s->acked_bytes};
     if (!before.held)
         return;
+    s->flight.young_ns = 0;
     s->flight.held = true;
     s->flight.steady = STEADY;
     s->flight.rate = before.rate;
@@ -87,6 +89,15 @@ static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
 static bool is_clear(const struct flight *f, uint64_t now_ns)
 {
     return now_ns - f->queued_ns > clear_ns && f->latest_ns >= 1000;
+}
+
+/*
+ * An answer that was under way at the move came by the path before. Where that was a
+ * near one, a far path seems to have a queue: it must not be kept from growing.
+ */
+static bool is_young(const struct flight *f, uint64_t now_ns)
+{
+    return now_ns < f->young_ns;
 }
 
 /*
@@ -148,7 +159,8 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
         max64(f->rate * (stays_ns(base) / 1000) / 1000000, FLIGHT_MIN_BYTES);
     bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
     bool slow = f->rate < SLOW_BYTES_S && !grows;
-    f->held = f->held ? slow || queued : slow && queued;
+    bool sticks = queued && !is_young(f, now_ns);
+    f->held = f->held ? slow || sticks : slow && queued;
     uint64_t most = f->held ? fits : SESSION_WINDOW_MAX;
     if (queued)
         f->max = fits;
@@ -204,7 +216,7 @@ void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
     if (in_flight <= before)
         return;
     f->left_bytes += in_flight - before;
-    if (!f->held)
+    if (!f->held || is_young(f, now_ns))
         return;
     uint64_t rate = pace_bytes_s(f, in_flight, now_ns);
     uint64_t pause_ns = (in_flight - before) * 1000000 / rate * 1000;

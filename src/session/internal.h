@@ -68,6 +68,7 @@ struct flight {
     uint64_t max;                       /* bytes */
     uint64_t next_ns;                   /* when the next packet may leave */
     uint64_t queued_ns;                 /* when an answer was last as late as in one */
+    uint64_t young_ns;     /* until then its least may be of the path before */
     unsigned turn, steady; /* the latter: rates since the last that was more */
     bool held, draining;
 };

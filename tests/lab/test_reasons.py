@@ -111,7 +111,8 @@ def test_status_says_why_on_both_sides(gate):
     session = wait_until(lambda: (g.host.run("status").event("session") or {}).get("why"), 20, "the host's")
     assert "no UDP comes back to this side" in session, session
     said = g.host.run("status", json=False).stdout.splitlines()
-    assert "not direct: " in said[2] and "--why HOST" in said[3] and len(said) == 4, said
+    assert said[2].startswith("publishes as ") and len(said) == 5, said
+    assert "not direct: " in said[3] and "--why HOST" in said[4], said
     said = g.host.run("status", "--why", g.device, json=False).stdout
     assert f"{g.device}: not udp-punch: no UDP comes back" in said, said
 

@@ -53,7 +53,8 @@ def test_status_is_a_line_a_session(warm):
     assert said[2].startswith(f"{HOST}  online  path ") and len(said) == 4 and "--why HOST" in said[3], said
     said = lines(g.host, "--check")
     assert said[0] == "serve runs" and said[1].endswith(":443 online"), said
-    assert said[2].startswith(f"{g.device}: ") and len(said) <= 4, said
+    assert said[2].startswith(f"publishes as {HOST}: "), said
+    assert said[3].startswith(f"{g.device}: ") and len(said) <= 5, said
     said = lines(g.client, "--why", HOST.upper())
     assert any(f"{HOST}: not jit-listen: " in x for x in said), said
     assert any(x.startswith(f"{HOST}: ") and "round trip" in x for x in said), said
@@ -125,10 +126,10 @@ def test_a_client_that_was_killed(joined):
     g = joined
     proc = g.connect("peer")
     proc.wait_event("path", 20)
-    assert "stream(s)" in lines(g.host)[2]
+    assert "stream(s)" in lines(g.host)[3]
     proc.kill()
-    wait_until(lambda: "last heard 1 min ago" in lines(g.host)[2], 100, "it is no live path")
-    assert lines(g.host)[2].startswith(f"{g.device}: last heard 1 min ago, then by "), lines(g.host)
+    wait_until(lambda: "last heard 1 min ago" in lines(g.host)[3], 100, "it is no live path")
+    assert lines(g.host)[3].startswith(f"{g.device}: last heard 1 min ago, then by "), lines(g.host)
 
 
 # -------------------------------------------------------------------------------- log
