@@ -53,7 +53,6 @@ void uplink_return_sessions(struct uplink *u)
 {
     struct opener o = opener_of(u);
     unsigned left = u->config.net->predictions == 0 ? net_sessions_give_up(&o) : 0;
-    if (left > 0)
-        log_debug("%u sessions of our NAT are given back: %d", left,
-                  say(u, (NatSessions){.returned = left}));
+    if (left > 0 && say(u, (NatSessions){.returned = left}) == 0)
+        log_debug("%u of the sessions that the broker granted are given back", left);
 }
