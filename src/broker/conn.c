@@ -229,8 +229,6 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool k
     struct channel_config config = config_of(c);
     if (sock_local(fd, &c->local) != 0)
         c->local = (struct addr){0};
-    if (sock_remote(fd, &c->remote) != 0)
-        c->remote = (struct addr){0};
     tcp_unsent_max(fd, LIMIT_UNSENT_BYTES); /* what waits is counted where it is seen */
     if (channel_new_server(&c->channel, &config, fd) != 0) {
         conn_free(c);
@@ -250,7 +248,6 @@ void conn_adopt(struct shard *s, struct mail *m)
     c->channel = m->channel;
     m->channel = NULL;
     c->local = m->local;
-    c->remote = m->remote;
     memcpy(c->node.key, m->from, KEY_LEN);
     struct channel_config config = config_of(c);
     if (channel_attach(c->channel, &config) != 0) {
@@ -273,7 +270,6 @@ static void move(struct conn *c)
         m->channel = c->channel;
         c->channel = NULL;
         m->local = c->local;
-        m->remote = c->remote;
         m->place = c->place;
         memcpy(m->from, c->node.key, KEY_LEN);
         if (mailbox_post(to->mail, m) != 0)

@@ -69,7 +69,7 @@ void grants_on_message(struct conn *c, Control *m)
         .key = c->node.key, .host = c->state == CONN_HOST, .from = c->remote};
     uint8_t buf[PROTO_FRAME_MAX];
     if (who.from.family == ADDR_NONE)
-        return; /* it was reset before it had begun */
+        return; /* it was reset before it was welcomed */
     if (!who.host)
         conn_note_conv(c, m->conv, m->peer);
     if (s->hub->config->no_address_limits || (!who.host && !c->accepted)) {

@@ -36,7 +36,7 @@ struct mail {
     struct channel *channel; /* owned */
     int fd;                  /* owned; -1 for none */
     struct addr local;       /* MAIL_CHANNEL: where the device connected to */
-    struct addr remote;      /* MAIL_CHANNEL, MAIL_PORTAL, MAIL_GRANTS: where the device is */
+    struct addr remote;      /* MAIL_PORTAL, MAIL_GRANTS: where the device is */
     struct addr_place place; /* MAIL_CHANNEL, MAIL_SPOKEN: counters of its address */
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client;
