@@ -143,13 +143,13 @@ def test_idle_siblings_do_not_push_each_other_out_for_ever(gate):
         return [sum(e["event"] == "error" and "need its place" in json.dumps(e)
                     for e in proc.events) for proc in idle + [used]]
 
+    wait_until(lambda: sum(pushed()) > 0, 20, "there is no room for all")
     begin = time.monotonic()
     watched_s = 30 if full() else 10
     wait_until(lambda: time.monotonic() - begin > watched_s, watched_s + 10, "a while")
     counts = pushed()
     print("pushed out:", counts)
     assert counts[-1] == 0 and held.running, counts
-    assert sum(counts) > 0, "there was room for all: the test tests nothing"
     assert max(counts) == 1, counts
     gone = idle[counts.index(1)]     # and it comes back when it is needed
     port = int(gone.wait_event("ready", 1)["local"].rsplit(":", 1)[1])
