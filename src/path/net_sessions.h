@@ -15,6 +15,7 @@
 #include "core/budget.h"
 #include "core/grant.h"
 #include "core/named.h"
+#include "core/rounds.h"
 #include "core/sessions.h"
 #include "core/shares.h"
 
@@ -32,6 +33,7 @@ struct net_budget {
     } grants[NET_GRANTS];
     unsigned grants_next;
     struct named named;
+    struct rounds rounds;
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;
