@@ -563,7 +563,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .events = &channel_events,
                                 .ctx = l};
     tcp_unsent_max(fd, UNSENT_BYTES);
-    l->over = egress_of(fd);
+    l->over = l->also != 0 ? egress_of(fd) : 0;
     if (channel_new_client(&l->channel, &cc, fd, u->config.broker.broker_key) != 0) {
         l->channel = NULL;
         uplink_line_failed(l, POSTERN_ERR_IO);
@@ -639,6 +639,7 @@ static struct line *line_new(struct uplink *u)
         return NULL;
     timer_init(&l->timer, u->config.net->loop, on_line_timer, l);
     l->uplink = u;
+    l->also = also_over(u);
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
                               .to = {.host = u->config.broker.host,
@@ -649,7 +650,7 @@ static struct line *line_new(struct uplink *u)
                                      .on_resolved = on_resolved},
                               .timeout_ms = dial_ms(u),
                               .small = true,
-                              .also = also_over(u)};
+                              .also = l->also};
     if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
         l->dial = NULL;
         uplink_line_free(l);

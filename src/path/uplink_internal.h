@@ -27,7 +27,8 @@ struct line {
     struct channel *channel;
     struct timer timer; /* until the broker's welcome */
     struct addr local, remote;
-    unsigned over; /* the interface to which it is bound; 0: none */
+    unsigned also; /* an interface over which it is tried as well; 0: none */
+    unsigned over; /* that one, where it answered first; 0: not */
     bool open;     /* the handshake is done and our Hello on its way */
 };
 
