@@ -19,6 +19,8 @@
 #include "core/sessions.h"
 #include "core/shares.h"
 
+struct detour;
+
 enum { NET_GRANTS = 4 }; /* of brokers, the latest */
 
 /* What all of one process send to others and open in its own NAT. */
@@ -37,7 +39,8 @@ struct net_budget {
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;
-    bool held; /* it was for long, the last time */
+    bool held;             /* it was for long, the last time */
+    struct detour *detour; /* who is told where packets go another way; NULL: nobody */
 };
 
 /* Who opens them. */
