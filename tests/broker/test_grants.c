@@ -79,7 +79,8 @@ static void test_who_ends_before_the_answer_has_given_back(void **state)
         device_kill(one);
         struct device *two = rig_join(&rig, true);
         unsigned granted = ask(two, 512, 0).granted;
-        for (int tries = 0; granted < 400 && tries < 1000; tries++) /* until it is read */
+        for (int tries = 0; granted < 400 && tries < 1000;
+             tries++) /* until it is read */
             granted = ask(two, 512, granted).granted;
         assert_in_range(granted, 400, 512);
         (void)ask(two, 0, granted);
