@@ -215,10 +215,11 @@ static int only_host(char name[static BOOK_NAME_LEN], const char *dir, struct fa
     if (hosts != NULL && statedir_find(&state, dir) == 0 &&
         statedir_has(state.path, "book.db") && book_open(&b, &state, &unread) == 0)
         n = book_hosts(b, hosts, NAMED);
-    for (int i = 0, at = 0; i < n && i < NAMED && at < (int)sizeof(names); i++)
+    for (int i = 0, at = 0;
+         hosts != NULL && i < n && i < NAMED && at < (int)sizeof(names); i++)
         at += snprintf(names + at, sizeof(names) - (size_t)at, "%s%.63s",
                        i == 0 ? "one of: " : ", ", hosts[i].name);
-    if (n == 1)
+    if (hosts != NULL && n == 1)
         (void)snprintf(name, BOOK_NAME_LEN, "%s", hosts[0].name);
     book_close(b);
     free(hosts);
