@@ -18,6 +18,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/stop.h"
+#include "path/detour.h"
 #include "path/net_sessions.h"
 #include "path/uplink_words.h"
 
@@ -51,6 +52,7 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
+    struct detour *detour;
     struct net_budget *budget; /* of what all of them send */
     struct homes homes;
     struct list entries;    /* the newest first */
@@ -649,16 +651,23 @@ void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void
         each(ctx, e->peer);
 }
 
-static void on_network(void *ctx, enum netmon_reason reason)
+static void on_detour(void *ctx)
 {
     struct client *c = ctx;
-    log_info("the network changed (%s)", netmon_reason_name(reason));
     net_sessions_enter(c->budget);
     homes_kick(&c->homes);
     LIST_EACH (struct entry, e, &c->entries, link)
         peer_on_network_change(e->peer);
     if (c->events->on_network != NULL)
         c->events->on_network(c->ctx);
+}
+
+static void on_network(void *ctx, enum netmon_reason reason)
+{
+    struct client *c = ctx;
+    log_info("the network changed (%s)", netmon_reason_name(reason));
+    detour_on_network_change(c->detour);
+    on_detour(c);
 }
 
 void client_tell_empty(struct client *c)
@@ -738,6 +747,8 @@ int client_open(struct client **out, const struct client_config *config,
         stop_watch_output(c->stop);
     if (netmon_open(&c->netmon, c->loop, on_network, c) != 0)
         log_warn("changes of the network cannot be watched");
+    if (detour_open(&c->detour, c->loop, c->budget, on_detour, c) != 0)
+        c->detour = NULL;
     *out = c;
     return 0;
 }
@@ -756,6 +767,7 @@ void client_close(struct client *c)
     timer_stop(&c->sweep);
     waiting_fini(&c->waiting);
     netmon_close(c->netmon);
+    detour_close(c->detour);
     stop_close(c->stop);
     share_forget(&c->shares);
     loop_run(c->loop);
