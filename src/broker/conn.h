@@ -39,6 +39,8 @@ struct conn {
     uint64_t since_ms;       /* when this state began */
     uint64_t heard_ms;       /* the last message; 0: none yet */
     struct addr local;       /* where the device connected to */
+    struct addr remote;      /* where from: when it was welcomed, since one that was
+                                reset cannot be asked, and its last words count */
     struct addr_place place;
     uint8_t state;            /* enum conn_state */
     bool known;               /* it showed a badge, and its handshake is not over */

@@ -729,6 +729,7 @@ static void welcome(struct conn *c)
     w->settles_ms = settles_ms(c->shard->hub);
     w->stun_second = second_port(c, p);
     channel_remote(c->channel, &seen);
+    c->remote = seen;
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
     w->seen_port = seen.port;

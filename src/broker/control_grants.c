@@ -12,7 +12,6 @@
 #include "broker/control_internal.h"
 #include "broker/grants.h"
 #include "broker/shard.h"
-#include "io/channel.h"
 #include "io/loop.h"
 
 enum { UNANSWERED_WAIT_MS = 1000 };
@@ -66,11 +65,11 @@ static struct shard *shard_of(const struct hub *h, const struct addr *a)
 void grants_on_message(struct conn *c, Control *m)
 {
     struct shard *s = c->shard;
-    struct asker who = {.key = c->node.key, .host = c->state == CONN_HOST};
+    struct asker who = {
+        .key = c->node.key, .host = c->state == CONN_HOST, .from = c->remote};
     uint8_t buf[PROTO_FRAME_MAX];
-    channel_remote(c->channel, &who.from);
     if (who.from.family == ADDR_NONE)
-        return; /* it is reset already */
+        return; /* it was reset before it was welcomed */
     if (!who.host)
         conn_note_conv(c, m->conv, m->peer);
     if (s->hub->config->no_address_limits || (!who.host && !c->accepted)) {

@@ -1,10 +1,12 @@
 /*
  * Links that are not on the command line, where every user of the machine reads them
- * (/proc/PID/cmdline). Their texts stay in the options' memory, which wipes them.
+ * (/proc/PID/cmdline); those that were are taken away from there. Their texts stay in
+ * the options' memory, which wipes them.
  */
 #include "cli/link_text.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,15 +137,24 @@ static const char *keep(struct options *o, const char *text)
     return copy;
 }
 
+/* Of what stood in the command line /proc/PID/cmdline shows stars from now on. */
+static void blot(const char *text)
+{
+    memset((char *)(uintptr_t)text, '*', strlen(text));
+}
+
 static int settle(struct options *o, const char **at, struct fault *f)
 {
     char text[LINK_INPUT_MAX + 1];
     bool elsewhere = strcmp(*at, "-") == 0 || ((*at)[0] == '@' && (*at)[1] != '\0');
     int err = elsewhere ? fetch(text, *at, f) : 0;
     if (err == 0) {
-        *at = keep(o, elsewhere ? text : *at);
+        const char *given = *at;
+        *at = keep(o, elsewhere ? text : given);
         if (*at == NULL)
             err = fault_lack(f, POSTERN_ERR_NOMEM);
+        else if (!elsewhere)
+            blot(given);
     }
     sodium_memzero(text, sizeof(text));
     return err;
@@ -167,6 +178,8 @@ static int join_words(struct options *o, struct fault *f)
                              "this is too long to be a Postern link");
         used += (size_t)n;
     }
+    for (size_t i = 0; i < o->arg_count; i++)
+        blot(o->args[i]);
     o->args[0] = keep(o, all);
     o->args[1] = NULL;
     o->arg_count = 1;

@@ -11,9 +11,10 @@
 /*
  * Puts in place of each link that was given what it stands for: "-" is standard input,
  * read up to the end of the link, "@FILE" a file; a link in several words is put
- * together; and each that can be read is written as it was made. Where none was given,
- * the environment's is taken, if it is of a kind for this command; it is not passed on
- * to other programs. What is no link stays, for whoever parses it to say so.
+ * together; and each that can be read is written as it was made. The words of the
+ * command line that were one are stars there then. Where none was given, the
+ * environment's is taken, if it is of a kind for this command; it is not passed on to
+ * other programs. What is no link stays, for whoever parses it to say so.
  */
 MUST_CHECK int link_text_settle(struct options *o, const struct command *c,
                                 struct fault *f);

@@ -383,7 +383,8 @@ static void begin(struct peer *p)
 {
     struct tie_config tc = {.endpoint = p->config.endpoint,
                             .approach = {.allowed = p->config.paths,
-                                         .jit_window_ms = p->config.jit_window_ms},
+                                         .jit_window_ms = p->config.jit_window_ms,
+                                         .brief = p->config.joining},
                             .events = &tie_events,
                             .ctx = p};
     struct approach_config *ac = &tc.approach;

@@ -5,12 +5,6 @@
 
 #include "core/rng.h"
 
-static bool is_symmetric(enum nat_mapping m)
-{
-    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
-           m == NAT_MAPPING_ADDRESS_DEPENDENT;
-}
-
 bool predict_presume(struct predict_side *own, struct predict_side *peer)
 {
     if (own->mapping != NAT_MAPPING_ENDPOINT_INDEPENDENT ||
@@ -45,7 +39,8 @@ static void plan_both(struct predict_plan *plan, const struct predict_side *peer
 bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
                   const struct predict_side *peer, const char **reason)
 {
-    bool own_sym = is_symmetric(own->mapping), peer_sym = is_symmetric(peer->mapping);
+    bool own_sym = predict_is_symmetric(own->mapping),
+         peer_sym = predict_is_symmetric(peer->mapping);
     *plan = (struct predict_plan){0};
     *reason = NULL;
     if ((!own_sym && !peer_sym) || own->mapping == NAT_MAPPING_UNKNOWN ||

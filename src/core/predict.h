@@ -51,6 +51,12 @@ struct predict_side {
     bool doubtful; /* its mapping looks the same to one address, and keeps no ports */
 };
 
+static inline bool predict_is_symmetric(enum nat_mapping m)
+{
+    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
+           m == NAT_MAPPING_ADDRESS_DEPENDENT;
+}
+
 /* A NAT that leaves low ports low has drawn it from a low one. */
 static inline bool predict_is_low(uint16_t port)
 {

@@ -1,8 +1,9 @@
 /*
  * What the programs may ask of the privileged helper and of its keeper, who starts it:
  * one struct each way over a SOCK_SEQPACKET pair, in the machine's own layout (both
- * ends are of one build). The list of operations is the allowlist; the helper checks
- * every field, since whoever asks has parsed network input.
+ * ends are of one build). The list of operations is the allowlist; helper/edge.c has
+ * the table of what each field may be, since whoever asks has parsed network input.
+ * What a request does not use is zero.
  */
 #ifndef POSTERN_CORE_PRIVILEGE_H
 #define POSTERN_CORE_PRIVILEGE_H
@@ -40,8 +41,8 @@ enum privilege_op {
     PRIVILEGE_KNOCK_ADD,
     PRIVILEGE_KNOCK_REMOVE, /* reply: `dropped` */
     PRIVILEGE_KNOCK_SEEN,   /* from the helper by itself: `from` */
-    /* A TCP socket whose SYN will carry sequence number `sequence`; bound to `local`.
-     */
+    /* A TCP socket whose SYN will carry sequence number `sequence`; bound to `local`,
+     * port 0 or 1024 and above. */
     PRIVILEGE_SEQUENCED,
     /* A UDP socket that sends from `local`, which is not ours, to `remote` only. */
     PRIVILEGE_TRANSPARENT,

@@ -30,7 +30,6 @@ enum {
     IPV4_LEN = 20,
     IPV6_LEN = 40,
     PACKET_MAX = IPV6_LEN + TCP_LEN_MAX,
-    PORT_MIN = 1024,
 };
 
 #ifndef TCP_REPAIR_OFF_NO_WP
@@ -180,23 +179,9 @@ static int send_raw(const struct privilege_request *q, struct privilege_reply *r
 
 static int check(const struct privilege_request *q, struct privilege_reply *r)
 {
-    enum addr_scope scope = addr_scope_of(&q->remote);
-    struct sockaddr_storage ss;
-    struct addr own = q->local;
-    if (q->local.family != q->remote.family || q->local.port < PORT_MIN ||
-        (scope != ADDR_SCOPE_GLOBAL && scope != ADDR_SCOPE_PRIVATE))
-        return refuse(r, POSTERN_ERR_DENIED, "no usable addresses to connect between");
-    if (((q->ways | q->peer_ways) & ~(uint32_t)TCP_WAYS_ALL) != 0 ||
-        (q->ways & TCP_WAYS_SCALE_MASK) > TCP_WAYS_SCALE_MAX ||
-        (q->peer_ways & TCP_WAYS_SCALE_MASK) > TCP_WAYS_SCALE_MAX)
-        return refuse(r, POSTERN_ERR_DENIED, "no options of a SYN");
-    own.port = 0; /* is it ours? the kernel lets us bind nothing else */
-    socklen_t len = sockaddr_from_addr(&ss, &own);
-    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool ours = fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) == 0;
-    if (fd >= 0)
-        close(fd);
-    return ours ? 0 : refuse(r, POSTERN_ERR_DENIED, "the source is not this machine");
+    return socket_is_own(&q->local)
+               ? 0
+               : refuse(r, POSTERN_ERR_DENIED, "the source is not this machine");
 }
 
 static bool set(int fd, int option, const void *value, socklen_t len)

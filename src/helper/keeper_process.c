@@ -18,7 +18,7 @@
 #include "helper/parts.h"
 #include "io/fdpass.h"
 
-enum { CLEAN_UP_S = 5 };
+enum { CLEAN_UP_S = 5, KEEPERS_MAX = 4 };
 
 #define HELPER_NAME "postern-helper"
 
@@ -73,33 +73,35 @@ static pid_t start(const char *name, int fd)
 
 int keeper_start(int fd, struct privilege_reply *r)
 {
-    while (waitpid(-1, NULL, WNOHANG) >
-           0) /* the one before: it has no other child now */
-        ;
-    if (fd < 0 || start(PRIVILEGE_KEEPER_NAME, fd) < 0)
+    static unsigned live; /* the program has two; one may be ending still */
+    while (waitpid(-1, NULL, WNOHANG) > 0) /* the helper has no other child now */
+        live--;
+    if (live >= KEEPERS_MAX || start(PRIVILEGE_KEEPER_NAME, fd) < 0)
         return refuse(r, POSTERN_ERR_IO, "no other keeper can be started");
+    live++;
     return 0;
 }
 
-static void refuse_all(const struct privilege_request *q, ssize_t n)
+static void refuse_it(const struct privilege_request *q, ssize_t n, const char *no)
 {
     struct privilege_reply r = {.op = q->op, .serial = q->serial};
     if (n != (ssize_t)sizeof(*q))
         (void)refuse(&r, POSTERN_ERR_PROTO, "the program and its keeper differ");
     else
-        (void)refuse(&r, POSTERN_ERR_DENIED, "the keeper knows no request %u", q->op);
+        (void)refuse(&r, POSTERN_ERR_DENIED, "the keeper refuses request %u: %s", q->op,
+                     no);
     (void)!fdpass_send(PRIVILEGE_FD, &r, sizeof(r), -1);
 }
 
 static void obey(const struct privilege_request *q, ssize_t n, int fd, pid_t *helper)
 {
-    if (n != (ssize_t)sizeof(*q) ||
-        (q->op != PRIVILEGE_START && q->op != PRIVILEGE_END)) {
-        refuse_all(q, n);
+    const char *no = edge_check(q, given_kind(fd), EDGE_KEEPER);
+    if (n != (ssize_t)sizeof(*q) || no != NULL) {
+        refuse_it(q, n, no);
         return;
     }
     put_down(helper);
-    if (q->op == PRIVILEGE_START && fd >= 0)
+    if (q->op == PRIVILEGE_START)
         *helper = start(HELPER_NAME, fd);
 }
 

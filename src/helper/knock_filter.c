@@ -23,7 +23,6 @@ enum {
     RULES_MAX = 1024 * 1024,
     GROUP_TRIES = 16,
     SNAP_BYTES = 128,
-    PORT_MIN = 1024,
 };
 
 struct knock {
@@ -215,16 +214,6 @@ static int open_filter(struct privilege_reply *r)
 
 static int check(const struct privilege_request *q, struct privilege_reply *r)
 {
-    if (q->local.port < PORT_MIN || q->source_count == 0 ||
-        q->source_count > PRIVILEGE_SOURCES_MAX)
-        return refuse(r, POSTERN_ERR_DENIED, "a knock with no port or no source");
-    for (unsigned i = 0; i < q->source_count; i++) {
-        struct addr a = q->sources[i];
-        a.port = 1; /* none is asked for; a scope needs one */
-        if (addr_scope_of(&a) != ADDR_SCOPE_GLOBAL &&
-            addr_scope_of(&a) != ADDR_SCOPE_PRIVATE)
-            return refuse(r, POSTERN_ERR_DENIED, "a knock from no usable address");
-    }
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++)
         if (filter.knocks[i].used && (filter.knocks[i].q.serial == q->serial ||
                                       (filter.knocks[i].q.tcp == q->tcp &&

@@ -70,7 +70,7 @@ static void serve(const struct privilege_request *q, struct privilege_reply *r,
     case PRIVILEGE_START: /* of the keeper */
     case PRIVILEGE_END:
     case PRIVILEGE_OP_COUNT:
-    default:
+    default: /* edge.c lets none of these in */
         (void)refuse(r, POSTERN_ERR_DENIED, "the helper knows no request %u", q->op);
         break;
     }
@@ -97,8 +97,12 @@ static bool take_request(void)
     if (n <= 0)
         return n < 0 && errno == EINTR;
     struct privilege_reply r = {.op = q.op, .serial = q.serial};
+    const char *no = edge_check(&q, given_kind(given), EDGE_HELPER);
     if (n != (ssize_t)sizeof(q))
         (void)refuse(&r, POSTERN_ERR_PROTO, "the program and its helper differ");
+    else if (no != NULL)
+        (void)refuse(&r, POSTERN_ERR_DENIED, "the helper refuses request %u: %s", q.op,
+                     no);
     else
         serve(&q, &r, given, &fd);
     answer(&r, fd);

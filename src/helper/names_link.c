@@ -16,6 +16,9 @@
 
 #include "helper/parts.h"
 
+#define NAME "postern"
+enum { DIGITS = 2 }; /* of its number: a hundred at once in a network namespace */
+
 /* Of `up`'s DNS server. On loopback it answers; here it makes the link count. */
 static const uint8_t server[4] = {127, 80, 0, 53};
 
@@ -25,7 +28,7 @@ static int open_tun(struct ifreq *ifr)
     if (fd < 0)
         return -1;
     *ifr = (struct ifreq){.ifr_flags = IFF_TUN | IFF_NO_PI};
-    memcpy(ifr->ifr_name, "postern%d", sizeof("postern%d"));
+    memcpy(ifr->ifr_name, NAME "%d", sizeof(NAME "%d"));
     if (ioctl(fd, TUNSETIFF, ifr) == 0)
         return fd;
     int err = errno;
@@ -86,6 +89,10 @@ int names_link(struct privilege_reply *r, int *fd)
 {
     struct ifreq ifr;
     int tun = open_tun(&ifr);
+    if (tun >= 0 && strlen(ifr.ifr_name) > sizeof(NAME) - 1 + DIGITS) {
+        close(tun);
+        return refuse(r, POSTERN_ERR_LIMIT, "there are many such links already");
+    }
     if (tun >= 0 && bring_up(&ifr)) {
         (void)snprintf(r->reason, sizeof(r->reason), "%.*s", IFNAMSIZ - 1,
                        ifr.ifr_name);

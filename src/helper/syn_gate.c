@@ -275,10 +275,6 @@ static bool has_overlap(const struct addr *a)
 int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *fd)
 {
     int pair[2], bytes = BUFFER_BYTES;
-    if (q->local.port == 0)
-        return refuse(r, POSTERN_ERR_DENIED, "a gate with no port");
-    if (q->local.family != ADDR_NONE && addr_ip_len(&q->local) == 0)
-        return refuse(r, POSTERN_ERR_DENIED, "a gate at no address");
     if (has_overlap(&q->local))
         return refuse(r, POSTERN_ERR_INUSE, "port %u has a gate already",
                       q->local.port);

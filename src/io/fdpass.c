@@ -40,7 +40,9 @@ ssize_t fdpass_recv(int sock, void *data, size_t len, int flags, int *fd)
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.buf,
-                         .msg_controllen = sizeof(control.buf)};
+                         /* of several only the first comes: padding has room for two,
+                          * of which nobody would know the second */
+                         .msg_controllen = CMSG_LEN(sizeof(*fd))};
     *fd = -1;
     ssize_t n = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC | MSG_TRUNC);
     if (n < 0)

@@ -118,7 +118,7 @@ static bool is_of_who_called(const struct stat *st)
 
 /*
  * As ssh does it: what another user owns is refused, but to root, who may use anybody's
- * (with sudo, for one); what is open to others is no reason to stop.
+ * (with sudo, for one).
  */
 static int check_owner(const char *path, const struct stat *st, struct fault *f)
 {
@@ -137,21 +137,30 @@ static int check_owner(const char *path, const struct stat *st, struct fault *f)
     return 0;
 }
 
+static int refuse_open(const char *what, const char *mode, const char *path,
+                       struct fault *f)
+{
+    char advice[240];
+    (void)snprintf(advice, sizeof(advice), "run 'chmod %s %.200s'", mode, path);
+    return fault_set(f, POSTERN_ERR_PERM, advice, "%s: %.200s", what, path);
+}
+
 /* Whoever may write to the directory can put another key there. */
-static void warn_of_openness(const char *path, const struct stat *st)
+static int check_openness(const char *path, const struct stat *st, struct fault *f)
 {
     static const char *const secrets[] = {"device.db", "host.db", "broker.db"};
     mode_t open =
         (st->st_mode & S_IXGRP ? S_IRWXG : 0) | (st->st_mode & S_IXOTH ? S_IRWXO : 0);
     if ((st->st_mode & S_IWGRP) != 0)
-        log_warn("a group may write to the state directory: chmod 700 %.200s", path);
+        return refuse_open("a group may write to the state directory", "700", path, f);
     for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
         char file[STATEDIR_PATH_LEN + 16];
         struct stat in;
         (void)snprintf(file, sizeof(file), "%s/%s", path, secrets[i]);
         if (stat(file, &in) == 0 && (in.st_mode & open) != 0)
-            log_warn("others may read secrets: chmod 600 %.200s", file);
+            return refuse_open("others may read the keys in a file", "600", file, f);
     }
+    return 0;
 }
 
 static int nameless(struct fault *f)
@@ -184,8 +193,7 @@ static int take_dir(struct statedir *s, const char *path, struct fault *f)
     if (access(real, R_OK | X_OK) != 0)
         return state_fault(f, errno, path);
     memcpy(s->path, real, strlen(real) + 1);
-    warn_of_openness(real, &st);
-    return 0;
+    return check_openness(real, &st, f);
 }
 
 int statedir_open(struct statedir *s, const char *option, struct fault *f)

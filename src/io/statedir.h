@@ -24,8 +24,8 @@ struct statedir {
  * Finds the directory (`option` if not NULL, then POSTERN_STATE, then
  * /var/lib/postern as root, then XDG_STATE_HOME/postern, then
  * ~/.local/state/postern) and creates it with mode 0700 when it is missing, its
- * parents too. An existing one that everybody may write to is refused,
- * and one of another user; what else is open to others is warned of.
+ * parents too. An existing one that others may write to, or of another
+ * user, or with secrets in it that others may read, is refused.
  */
 MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
 

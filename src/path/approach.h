@@ -47,6 +47,8 @@ struct approach_config {
     uint8_t invite_id[INVITE_ID_LEN];
     uint8_t invite_pass[INVITE_PASS_LEN];
     bool has_invite;
+    bool brief;        /* client: it ends at once: no ports are tried where the relay is
+                          there, on either side */
     bool unlisted;     /* host: the peer named an invite, and has proven nothing yet */
     struct pace *said; /* client: of all approaches to this peer; NULL: its own */
     enum path_kind preferred; /* worked from here before: starts at once; or NONE */

@@ -16,6 +16,7 @@ void peer_offer_keep(struct peer_offer *p, const Offer *o)
     p->low_ports = o->low_ports;
     p->complete = o->complete;
     p->doubtful = o->doubtful;
+    p->spent = o->spent;
 }
 
 static bool read_address(const Candidate *c, struct addr *a)

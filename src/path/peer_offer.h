@@ -16,7 +16,7 @@ struct peer_offer {
     Candidate candidates[sizeof(((Offer *)NULL)->candidates) / sizeof(Candidate)];
     pb_size_t count;
     uint32_t generation, mapping, filtering; /* enum nat_mapping, enum nat_filtering */
-    bool low_ports, complete, doubtful;
+    bool low_ports, complete, doubtful, spent;
 };
 
 void peer_offer_keep(struct peer_offer *p, const Offer *o);

@@ -173,11 +173,18 @@ bool target_may_be_swept(struct approach *a, const struct addr *to)
     }
 }
 
+bool target_is_brief(const struct approach *a)
+{
+    const struct approach_config *c = approach_config_of(a);
+    return c->brief && (c->allowed >> PATH_RELAY & 1) != 0;
+}
+
 bool target_is_time_to_sweep(const struct approach *a)
 {
     const struct approach_config *c = approach_config_of(a);
     bool relayed = (c->allowed >> PATH_RELAY & 1) != 0;
-    return approach_is_established(a) || (!relayed && !c->unlisted);
+    return !target_is_brief(a) &&
+           (approach_is_established(a) || (!relayed && !c->unlisted));
 }
 
 /* A host shares them among its peers; a client's own user wants what it does. */

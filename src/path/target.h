@@ -87,6 +87,8 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
  * not for who has only named an invite.
  */
 bool target_is_time_to_sweep(const struct approach *a);
+/* It is over before a direct path would help. */
+bool target_is_brief(const struct approach *a);
 /* Whose sessions of our NAT a prediction's are. */
 /* A session that is worth it: where this device's other programs opened many lately,
  * as short ones in a loop do, each for nothing, it is one that has lived a while. */

@@ -104,6 +104,7 @@ struct udp_punch {
     bool binds_low;     /* we may bind them, whatever becomes of them in our NAT */
     unsigned predicted; /* packets of this round's */
     uint64_t wait_ms; /* until our NAT is to be asked for more; 0: it was not refused */
+    bool spent;       /* refused before a prediction, which the peer is told */
     char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;
@@ -258,18 +259,12 @@ static void look_at_sample(struct udp_punch *u)
     approach_offer_soon(u->approach);
 }
 
-static bool is_symmetric(enum nat_mapping m)
-{
-    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
-           m == NAT_MAPPING_ADDRESS_DEPENDENT;
-}
-
 /* What is told and planned on: once it is known whether with low ports or without. */
 static enum nat_mapping own_mapping(const struct udp_punch *u)
 {
     enum nat_mapping m = reflexive_mapping(&u->reflexive);
     bool asks = u->low == LOW_UNKNOWN || u->low == LOW_ASKED;
-    return is_symmetric(m) && asks ? NAT_MAPPING_UNKNOWN : m;
+    return predict_is_symmetric(m) && asks ? NAT_MAPPING_UNKNOWN : m;
 }
 
 /* One that keeps ports goes through even if it gives each address its own. */
@@ -457,7 +452,7 @@ static const struct predict_events predict_events = {make,     may,        may_a
 
 static bool may_use_low_ports(const struct udp_punch *u)
 {
-    return is_symmetric(own_mapping(u)) && u->low == LOW_MAY;
+    return predict_is_symmetric(own_mapping(u)) && u->low == LOW_MAY;
 }
 
 /* What the outside has seen of our socket. */
@@ -522,7 +517,7 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
     *low = own.low_ports && own.near.count == 0;
     terms->opener = target_opener(u->approach);
     terms->target_count = peer_offer_targets(&u->told, u->approach, terms->targets);
-    if (terms->target_count > 0 &&
+    if (terms->target_count > 0 && !u->told.spent && !target_is_brief(u->approach) &&
         target_has_lived(u->approach)) /* as early as may be */
         uplink_want_sessions(approach_config_of(u->approach)->uplink, &terms->opener,
                              predict_sessions(plan));
@@ -535,6 +530,8 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         u->prediction = PREDICT_DONE; /* the next round, that both begin together */
     } else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
         say_why(u, "it waits for those of other connections");
+    else if (u->told.spent)
+        say_why(u, "enough ports were tried from the other side for this minute");
     else if (net_sessions_wait(&terms->opener))
         say_why(u, "it waits for the broker's word");
     else if (!net_sessions_are_enough(&terms->opener, predict_sessions(plan)))
@@ -560,6 +557,10 @@ static void predict(struct udp_punch *u)
     if (u->predict != NULL &&
         (predict_is_full(u->predict) || predict_was_cut(u->predict)))
         say_sessions(u);
+    if (u->predict != NULL && u->told.spent && state != PUNCH_PROVEN) {
+        predict_end(u); /* nobody would meet what it opens */
+        u->prediction = PREDICT_OPEN;
+    }
     if (state == PUNCH_PROVEN)
         predict_end(u);
     if (u->prediction != PREDICT_OPEN || u->peer == PEER_UNKNOWN ||
@@ -755,7 +756,7 @@ static void report(struct udp_punch *u)
     if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD && !predicts(u)) {
         STATE_GO(stage_next, u->stage, TOLD);
         if (u->prediction == PREDICT_LOW &&
-            !is_symmetric((enum nat_mapping)u->told.mapping))
+            !predict_is_symmetric((enum nat_mapping)u->told.mapping))
             u->low = LOW_FAILED;
         else if (u->low == LOW_FAILED)
             u->low = LOW_UNKNOWN;
@@ -797,6 +798,16 @@ static bool awaits_grant(const struct udp_punch *u)
            net_sessions_wait(&o);
 }
 
+/* So that the peer opens nothing that we do not look for, and has it for others. */
+static void tell_spent(struct udp_punch *u)
+{
+    bool unable = u->wait_ms != 0 || target_is_brief(u->approach);
+    bool spent = u->predict == NULL && unable;
+    if (spent != u->spent)
+        approach_offer_soon(u->approach);
+    u->spent = spent;
+}
+
 /* Sends what is due, reports, and sets the next wake-up. */
 static void pump(struct udp_punch *u)
 {
@@ -811,6 +822,7 @@ static void pump(struct udp_punch *u)
     if (u->stage == RESTING || u->freed)
         return;
     predict(u);
+    tell_spent(u);
     uint64_t now_us = clock_us(), at_us = punch_deadline_us(u->punch);
     uint64_t now = now_ms(u), at = reflexive_deadline_ms(&u->reflexive);
     if (at_us != UINT64_MAX) {
@@ -872,6 +884,7 @@ static void fill_offer(void *k, Offer *o)
     o->mapping = own_mapping(u);
     o->low_ports = may_use_low_ports(u);
     o->doubtful = own_doubtful(u);
+    o->spent = u->spent;
     size_t n = netmon_candidates(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;

@@ -359,6 +359,7 @@ int hosts_new(struct hosts **out, const struct rooms *rooms)
         return POSTERN_ERR_NOMEM;
     hs->rooms = rooms;
     list_init(&hs->all);
+    hs->next_number = 1;
     int rc = calls_new(&hs->calls, rooms->loop);
     if (rc != 0)
         free(hs);

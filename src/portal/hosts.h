@@ -66,7 +66,7 @@ struct host_rate {
  * writes; who uses a code, asks what is up or looks at rates writes that down here.
  */
 struct portal_host {
-    uint32_t number; /* never used again */
+    uint32_t number; /* never used again; 0 is no host's */
     uint8_t key[KEY_LEN];
     char name[64], label[HOST_LABEL_LEN];
     struct addr from; /* where it was last */

@@ -26,7 +26,7 @@ struct tries {
 
 /* For tables that know bytes only; what is not set is zero. */
 struct try_key {
-    uint32_t kind, host;
+    uint32_t kind, host; /* 0: nobody is called so */
     char name[64];
     uint8_t by[17];
 };

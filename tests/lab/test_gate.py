@@ -236,7 +236,7 @@ def test_only_sensible_gates_open(street):
     tell(keeper, f"open {PORT}")
     assert "has a gate already" in keeper.wait_event("gate", result="in use")["why"]
     tell(keeper, "open 0")
-    assert "no port" in keeper.wait_event("gate", result="not authorised")["why"]
+    assert "port is not given" in keeper.wait_event("gate", result="not authorised")["why"]
     count = 256 if full() else 12
     for port in range(PORT + 1, PORT + count):
         tell(keeper, f"open {port}")

@@ -86,6 +86,30 @@ def test_no_other_user_sees_it(served, link):
         assert b"postern://" not in f.read()
 
 
+def shown(proc):
+    with open(f"/proc/{proc.pid}/cmdline", "rb") as f:
+        return f.read().decode().split("\0")
+
+
+def test_who_was_given_it_in_the_command_line_hides_it(served, link):
+    """A program that stays, or waits, shows its other words only."""
+    served.host_proc.terminate()
+    for form in (["--broker", served.link], [f"--broker={served.link}"]):
+        proc = served.host.start("serve", *form, "--name", HOST, "22")
+        proc.wait_event("ready", 15)
+        words = shown(proc)
+        assert "serve" in words and "22" in words and HOST in words, words
+        assert any(set(w.removeprefix("--broker=")) == {"*"} for w in words if w), words
+        assert not any("postern:" in w for w in words), words
+        assert proc.terminate() == 0
+    for given in ([link], [link[:30], link[30:90], link[90:]]):
+        proc = served.client.start("join", *given)
+        wait_until(lambda p=proc: not any(part in " ".join(shown(p)) for part in given), 10,
+                   "the invite is hidden while the host is away")
+        assert "join" in shown(proc)
+        proc.kill()
+
+
 def test_more_than_the_link_stays_unread(served, link):
     """`join -` in a script leaves the lines behind the link to who reads next."""
     c = served.client

@@ -272,7 +272,10 @@ def test_hosts_with_accounts_of_that_name_keep_no_owner_out(portal):
     login("by key", f"anna@{key[:16]}", site.browser("by key", site.topo.service.ns))
     assert site.browser("capitals", site.topo.service.ns).login(
         f"anna@{key.upper()}").status == 303
-    assert site.browser("short", site.topo.host.ns).login(f"anna@{key[:15]}").status == 403
+    # What names nobody is answered at once, whatever failed at the hosts that came first.
+    for i, name in enumerate((f"anna@{key[:15]}", f"anna@{key[1:]}", "anna@attic")):
+        short = site.browser(f"short{i}", site.topo.host.ns).login(name)
+        assert short.status == 403, (name, short.problem)
 
 
 def test_one_time_code(site):

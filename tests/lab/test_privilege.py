@@ -1,8 +1,10 @@
 """The helper: who has which capabilities, and what it does with what it does not know."""
 
+import array
 import os
 import re
 import socket
+import struct
 import subprocess
 
 import pytest
@@ -114,6 +116,142 @@ def test_file_capabilities_on_the_helper_are_enough(gate, work):
 def test_the_helper_is_not_for_hands():
     done = subprocess.run([helper_path()], capture_output=True, text=True)
     assert done.returncode == 2 and "postern starts this by itself" in done.stderr
+
+
+# core/privilege.h
+(HELLO, KNOCK_ADD, KNOCK_REMOVE, KNOCK_SEEN, SEQUENCED, TRANSPARENT, LOW_PORT, BUFFERS, ARRANGE,
+ ARRANGE_ANSWER, GATE, START, END, NAMES_LINK, ANOTHER_KEEPER) = range(1, 16)
+
+
+def addr(ip="", port=0, scope=0, junk=b""):
+    raw = socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip) if ip else b""
+    return struct.pack("=BxH16sI", len(raw) and (6 if ":" in ip else 4), port, raw + junk, scope)
+
+
+def request(op, local=addr(), remote=addr(), sequence=0, peer_sequence=0, hops=0, ways=0,
+            peer_ways=0, tcp=0, after_gates=0, sources=(), count=None, id=b""):
+    return struct.pack("=II24s24sIIIIIBBBx96s16s", op, 7, local, remote, sequence, peer_sequence,
+                       hops, ways, peer_ways, tcp, after_gates,
+                       len(sources) if count is None else count, b"".join(sources), id)
+
+
+class Asked:
+    """The real helper, or its keeper, at the other end of our pair."""
+
+    def __init__(self, name=HELPER):
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.proc = subprocess.Popen([name], executable=helper_path(), pass_fds=[3],
+                                     preexec_fn=lambda: os.dup2(theirs.fileno(), 3))
+        theirs.close()
+        self.ours.settimeout(5)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ours.close()
+        assert self.proc.wait(10) == 0   # it ends with its program
+
+    def ask(self, message, *fds):
+        """Its error, its reason, and the socket that came along."""
+        along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.ours.sendmsg([message], along)
+        answer, came, _, _ = self.ours.recvmsg(4096, socket.CMSG_SPACE(4))
+        err = struct.unpack_from("=i", answer, 8)[0]
+        fd = array.array("i", came[0][2][:4])[0] if came else None
+        return err, answer[56:].split(b"\0")[0].decode(), fd and socket.socket(fileno=fd)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.proc.pid}/fd"))
+
+
+PEER, OWN = addr("192.0.2.7", 4000), addr("127.0.0.1", 4000)
+NO_REQUESTS = [
+    ("a listening socket on 443", request(SEQUENCED, addr("0.0.0.0", 443)), "port is not given"),
+    ("the same by IPv6", request(SEQUENCED, addr("::", 22)), "port is not given"),
+    ("a number on a low port", request(SEQUENCED, addr("0.0.0.0", 1023)), "port is not given"),
+    ("a port below the low ones", request(LOW_PORT, addr("0.0.0.0", 443), tcp=1), "port is not given"),
+    ("a port that needs no right", request(LOW_PORT, addr("0.0.0.0", 1024)), "port is not given"),
+    ("a low port at no address", request(LOW_PORT, addr(port=600)), "no usable address of this"),
+    ("a bool of 2", request(LOW_PORT, addr("127.0.0.1", 600), tcp=2), "a field has a value"),
+    ("a knock of 255", request(KNOCK_ADD, addr(port=5000), tcp=255, sources=[PEER]), "a field has a value"),
+    ("after 9 gates", request(HELLO, after_gates=9), "a field has a value"),
+    ("a knock at ssh", request(KNOCK_ADD, addr(port=22), sources=[PEER]), "port is not given"),
+    ("a knock of nobody's", request(KNOCK_ADD, addr(port=5000)), "no usable sources"),
+    ("more sources than there are", request(KNOCK_ADD, addr(port=5000), sources=[PEER], count=5), "no usable sources"),
+    ("a source that is none", request(KNOCK_ADD, addr(port=5000), sources=[PEER], count=2), "no usable sources"),
+    ("a source beyond those", request(KNOCK_ADD, addr(port=5000), sources=[PEER, PEER], count=1), "no usable sources"),
+    ("a knock from loopback", request(KNOCK_ADD, addr(port=5000), sources=[OWN]), "no usable sources"),
+    ("a knock at an address", request(KNOCK_ADD, addr("10.0.0.1", 5000), sources=[PEER]), "no usable address of this"),
+    ("a family that is none", request(SEQUENCED, b"\x09" + addr("0.0.0.0", 4000)[1:]), "no usable address of this"),
+    ("more bytes than IPv4 has", request(SEQUENCED, addr("0.0.0.0", 4000, junk=b"x")), "no usable address of this"),
+    ("an interface without need", request(SEQUENCED, addr("10.0.0.1", 4000, scope=1)), "no usable address of this"),
+    ("two families", request(TRANSPARENT, PEER, addr("2001:db8::1", 4000)), "no usable address of a peer"),
+    ("sending to loopback", request(TRANSPARENT, PEER, OWN), "no usable address of a peer"),
+    ("sending to everybody", request(TRANSPARENT, PEER, addr("255.255.255.255", 67)), "no usable address of a peer"),
+    ("raw packets from a low port", request(ARRANGE, addr("10.0.0.1", 80), PEER), "port is not given"),
+    ("raw packets from nowhere", request(ARRANGE_ANSWER, addr("0.0.0.0", 4000), PEER), "no usable address of this"),
+    ("raw packets from another", request(ARRANGE, addr("192.0.2.9", 4000), PEER), "not this machine"),
+    ("300 hops", request(ARRANGE, addr("10.0.0.1", 4000), PEER, hops=300), "a field has a value"),
+    ("options that are none", request(ARRANGE, addr("10.0.0.1", 4000), PEER, ways=0x80), "a field has a value"),
+    ("a scale of 15", request(ARRANGE, addr("10.0.0.1", 4000), PEER, peer_ways=15), "a field has a value"),
+    ("a gate at port 0", request(GATE), "port is not given"),
+    ("a field that it has not", request(NAMES_LINK, sequence=1), "a field has a value"),
+    ("a remote that it has not", request(KNOCK_REMOVE, remote=PEER), "no usable address of a peer"),
+    ("buffers of nothing", request(BUFFERS), "missing or another"),
+    ("a keeper of nothing", request(ANOTHER_KEEPER), "missing or another"),
+    ("its own report", request(KNOCK_SEEN), "not known here"),
+    ("what the keeper is asked", request(START), "not known here"),
+    ("the end", request(END), "not known here"),
+    ("none", request(0), "not known here"),
+    ("the first that there is not", request(16), "not known here"),
+    ("the last that there is not", request(0xffffffff), "not known here"),
+]
+
+
+def test_the_helper_refuses_what_its_table_does_not_allow():
+    with Asked() as helper:
+        for what, message, words in NO_REQUESTS:
+            err, why, sock = helper.ask(message)
+            assert err != 0 and words in why and sock is None, (what, err, why)
+        assert helper.ask(request(HELLO))[0] == 0
+        before = helper.descriptors()
+        with socket.socket() as tcp, open(helper_path(), "rb") as file:
+            for fd in (tcp, file):
+                for op in (BUFFERS, ANOTHER_KEEPER):
+                    assert "missing or another" in helper.ask(request(op), fd.fileno())[1]
+                assert "nothing may come along" in helper.ask(request(HELLO), fd.fileno())[1]
+                helper.ask(request(HELLO), fd.fileno(), fd.fileno())
+        wait_until(lambda: helper.descriptors() == before, 5, "what came along is kept by nobody")
+
+
+def test_what_a_number_is_chosen_for_listens_on_no_port_that_needs_a_right():
+    with Asked() as helper:
+        err, why, sock = helper.ask(request(SEQUENCED, addr("127.0.0.1", 0), sequence=77))
+        if err != 0:
+            pytest.skip(f"no sequence number can be chosen here: {why}")
+        with sock:
+            assert sock.getsockname()[1] >= 1024
+        err, why, sock = helper.ask(request(LOW_PORT, addr("127.0.0.1", 777), tcp=1))
+        assert err == 0, why
+        with sock:
+            assert sock.getsockname() == ("127.0.0.1", 777)
+
+
+def test_keepers_are_bounded_and_take_what_is_theirs():
+    with Asked() as helper:
+        pairs, errors = [], []
+        for _ in range(8):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            errors.append(helper.ask(request(ANOTHER_KEEPER), theirs.fileno())[0])
+            theirs.close()
+            pairs.append(ours)
+        assert errors.count(0) == 4 and all(errors[4:]), errors
+        for ours in pairs:
+            ours.close()
+    with Asked(KEEPER) as keeper:
+        for message in (request(HELLO), request(START), request(END, tcp=1)):
+            assert "the keeper refuses" in keeper.ask(message)[1]
 
 
 def test_the_helper_refuses_what_it_does_not_know():

@@ -53,7 +53,7 @@ def join_s(g, ns=None):
 
 
 def p95(values):
-    """Of eight all but the worst, which is any other program's moment."""
+    """Of eight, or twelve, all but the worst, which is any other program's moment."""
     return sorted(values)[max(0, 95 * len(values) // 100 - 1)]
 
 
@@ -284,11 +284,16 @@ def test_an_invite_passes_strangers_of_its_own_address(gate):
     # As many connections as an address may open; with more, it is refused before TLS.
     proc = crowd(g, "introduce", 600, 1, 12, 600, first="198.18.9.2")
     time.sleep(3)
-    crowded = [join_s(g, g.topo.stranger) for _ in range(THIN_ROUNDS)]
+    crowded = [join_s(g, g.topo.stranger) for _ in range(2 * THIN_ROUNDS)]
     told("join from the strangers' address", crowded)
     proc.signal(signal.SIGTERM)
     assert proc.wait_event("strangers")["introduced"] > 1000
-    assert max(crowded) < 2 * max(calm) + 1.5 + SLACK_S
+    # The machine may have become slower meanwhile, by what is not the strangers' work.
+    calm += [join_s(g, g.topo.stranger) for _ in range(THIN_ROUNDS)]
+    told("calm join, before and after", calm)
+    bound = 2 * max(calm) + 1.5 + SLACK_S
+    assert p95(crowded) < bound
+    assert max(crowded) < bound + 3     # TCP's own: a SYN is sent again after 1 s, and after 2 s more
 
 
 def list_more(host, count):
