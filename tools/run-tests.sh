@@ -53,8 +53,8 @@ failed_of() { # FILE...
     sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$@" | sed 's/ - .*//' | sort -u
 }
 
-# The lab runs real programs in real time, six tests side by side, because they wait more
-# than they compute: limits are three times what they are alone, and on a loaded machine
+# The lab runs real programs in real time, ten tests side by side, of which four only wait
+# (conftest.py): limits are three times what they are alone, and on a loaded machine
 # one may pass all the same. What failed, if it is little, gets one more try alone, and the
 # report says so; failing twice is failing.
 lab() {
@@ -62,7 +62,7 @@ lab() {
     local root=() again
     [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PATIENCE,COLUMNS)
     export POSTERN_BUILD=build-test POSTERN_LAB_PATIENCE=3 COLUMNS=100
-    "${root[@]}" tests/lab/run.sh -rfEs -n 6 --durations 15 </dev/null 2>&1 |
+    "${root[@]}" tests/lab/run.sh -rfEs -n 10 --durations 15 </dev/null 2>&1 |
         tee "$log/lab" && return
     mapfile -t again < <(failed_of "$log/lab")
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then

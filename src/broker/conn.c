@@ -99,15 +99,34 @@ void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms, const char 
     conn_end(c);
 }
 
+/* Its address holds more than it may, and there is nobody of it who would go. */
+static bool is_crowd(const struct conn *c)
+{
+    uint32_t max =
+        c->place.known ? LIMIT_KNOWN_PER_ADDRESS : LIMIT_CONNECTIONS_PER_ADDRESS;
+    return !c->shard->hub->config->no_address_limits &&
+           addr_limits_is_full(c->shard->limits, &c->place, max + 1) &&
+           !conn_make_room_at(c->shard, &c->place, c);
+}
+
 static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
 {
     struct conn *c = ctx;
     struct shard *s = c->shard;
+    bool anothers = c->place.known && memcmp(c->node.key, peer, KEY_LEN) != 0;
     s->stats.handshakes++;
+    if (anothers) { /* the badge */
+        addr_limits_leave(s->limits, &c->place);
+        c->place.known = false;
+        addr_limits_enter(s->limits, &c->place);
+    }
     c->known = false;
     memcpy(c->node.key, peer, KEY_LEN);
     if (hub_shard_of(s->hub, peer) == s) {
         set_state(c, CONN_GREETING, &s->greeting);
+        if (anothers && is_crowd(c))
+            conn_bye(c, BYE_BUSY, control_busy_retry_ms(),
+                     "too many from your address");
         return;
     }
     channel_detach(c->channel); /* mailed when this callback has returned */
@@ -218,7 +237,8 @@ static void bound_begun(struct shard *s)
         (void)end_one_begun(s);
 }
 
-void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool known)
+void conn_accept(struct shard *s, int fd, const struct addr_place *place,
+                 const uint8_t *device)
 {
     struct conn *c = conn_new(s, place);
     if (c == NULL) {
@@ -234,7 +254,9 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool k
         conn_free(c);
         return;
     }
-    c->known = known;
+    c->known = device != NULL;
+    if (device != NULL) /* until it has proven which it is */
+        memcpy(c->node.key, device, KEY_LEN);
     bound_begun(s);
     set_state(c, CONN_HANDSHAKE, &s->handshaking);
 }
@@ -256,9 +278,7 @@ void conn_adopt(struct shard *s, struct mail *m)
     }
     bound_begun(s);
     set_state(c, CONN_GREETING, &s->greeting);
-    if (!s->hub->config->no_address_limits &&
-        addr_limits_is_full(s->limits, &c->place, LIMIT_CONNECTIONS_PER_ADDRESS + 1) &&
-        !conn_make_room_at(s, &c->place, c))
+    if (is_crowd(c))
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many from your address");
 }
 

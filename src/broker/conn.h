@@ -55,9 +55,10 @@ struct conn {
     struct usher *usher; /* of strangers to a host; NULL: none has come yet */
 };
 
-/* A fresh TLS connection; owns `fd` and its count at the address. `known`: it goes
- * last where others must. */
-void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool known);
+/* A fresh TLS connection; owns `fd` and its count at the address. `device`: it showed
+ * that one's badge, and goes last where others must; or NULL. */
+void conn_accept(struct shard *s, int fd, const struct addr_place *place,
+                 const uint8_t *device);
 /* A channel from another shard; takes what `m` owns, leaves `m` to the caller. */
 void conn_adopt(struct shard *s, struct mail *m);
 /* Mails the connections that belong elsewhere; not inside a channel's callback. */

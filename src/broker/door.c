@@ -33,7 +33,10 @@ struct visitor {
     uint64_t since_ms;
     int fd;
     struct porch_guest guest; /* with its address */
-    bool waits;               /* in the line, its first words whole */
+    bool waits;               /* in a line, its first words whole */
+    bool known;               /* in the one for badges: that of `device` */
+    struct list turn;
+    uint8_t device[KEY_LEN];
     bool inner;  /* came out of TLS: nothing but a relay's preface is taken */
     bool served; /* by STUN */
     uint8_t preface_len;
@@ -48,7 +51,10 @@ struct door {
     struct list visitors; /* by start */
     size_t visitor_count, inner_count;
     struct porch porch;
-    struct timer line; /* runs while somebody waits */
+    struct list known; /* visitors with badges in line, by arrival */
+    size_t known_count;
+    struct bucket badges; /* above their addresses' shares */
+    struct timer line;    /* runs while somebody waits */
     struct door_stats stats;
 };
 
@@ -67,8 +73,10 @@ static int visitor_take(struct visitor *v, struct addr_place *place)
     struct door *d = v->door;
     int fd = v->fd;
     *place = v->guest.place;
-    if (v->waits)
+    if (v->waits && !v->known)
         porch_leave(&d->porch, &v->guest);
+    d->known_count -= v->known;
+    list_remove(&v->turn);
     if (!v->inner)
         addr_limits_visit(d->config.limits, place, false);
     edges_remove(d->edges, fd);
@@ -115,15 +123,28 @@ static int read_first(struct first_words *w, int fd)
     return want > n && want <= (int)sizeof(w->buf) ? 1 : 0;
 }
 
-/* It is let in: by its ClientHello to whom it wants. */
+/* With a badge it counts apart, where that leaves others their places. */
+static bool counts_apart(struct door *d, const struct addr_place *place)
+{
+    struct addr_place p = *place;
+    p.known = true;
+    return !addr_limits_is_full(d->config.limits, &p, LIMIT_KNOWN_PER_ADDRESS) &&
+           d->config.events->has_room(d->config.ctx);
+}
+
+/* It is let in: by its ClientHello to whom it wants. `known`: by its badge. */
 static void let_in(struct visitor *v, const struct first_words *w, bool known)
 {
     struct door *d = v->door;
     const struct door_events *e = d->config.events;
     struct addr_limits *l = d->config.limits;
     struct addr_place place;
+    uint8_t device[KEY_LEN];
+    memcpy(device, v->device, KEY_LEN);
     int fd = visitor_take(v, &place);
-    if (!d->config.unlimited &&
+    bool relay = w->readable && client_hello_offers(&w->hello, PROTO_ALPN_RELAY);
+    place.known = known && !relay && counts_apart(d, &place);
+    if (!d->config.unlimited && !place.known &&
         addr_limits_is_full(l, &place, LIMIT_CONNECTIONS_PER_ADDRESS) &&
         !e->on_crowded(d->config.ctx, &place)) {
         d->stats.refused++;
@@ -131,13 +152,19 @@ static void let_in(struct visitor *v, const struct first_words *w, bool known)
         return;
     }
     addr_limits_enter(l, &place);
-    if (w->readable && client_hello_offers(&w->hello, PROTO_ALPN_RELAY))
+    if (relay)
         e->on_tls_relay(d->config.ctx, fd, &place);
     else if (w->readable && e->on_web != NULL &&
              !client_hello_offers(&w->hello, PROTO_ALPN_BROKER))
         e->on_web(d->config.ctx, fd, &place, w->hello.server_name);
     else
-        e->on_tls(d->config.ctx, fd, &place, known);
+        e->on_tls(d->config.ctx, fd, &place, known ? device : NULL);
+}
+
+static void run_line(struct door *d)
+{
+    if (!timer_is_active(&d->line))
+        timer_start(&d->line, LINE_MS);
 }
 
 static void wait_in_line(struct visitor *v)
@@ -145,8 +172,7 @@ static void wait_in_line(struct visitor *v)
     struct door *d = v->door;
     v->waits = true;
     struct porch_guest *out = porch_enter(&d->porch, &v->guest);
-    if (!timer_is_active(&d->line))
-        timer_start(&d->line, LINE_MS);
+    run_line(d);
     if (out == NULL)
         return;
     struct visitor *gone = LIST_OWNER(out, struct visitor, guest);
@@ -158,11 +184,36 @@ static void wait_in_line(struct visitor *v)
 
 static bool shows_badge(struct visitor *v, const struct first_words *w)
 {
-    struct door *d = v->door;
+    const struct door_config *c = &v->door->config;
     return w->readable && w->hello.badge_len > 0 &&
-           d->config.events->knows(d->config.ctx, w->hello.badge, w->hello.badge_len) &&
-           addr_limits_badge(d->config.limits, &v->guest.place,
-                             loop_now_ms(d->config.loop));
+           c->events->knows(c->ctx, w->hello.badge, w->hello.badge_len, v->device);
+}
+
+/* One more with a badge, above its address's share. */
+static bool has_turn(struct door *d)
+{
+    return d->config.events->is_idle(d->config.ctx) &&
+           bucket_take(&d->badges, LIMIT_RATE_BADGES, loop_now_ms(d->config.loop), 1);
+}
+
+/* Lets it in, or in line; false: it has a stranger's place. */
+static bool take_known(struct visitor *v, const struct first_words *w)
+{
+    struct door *d = v->door;
+    size_t most = d->config.visitors_max / LIMIT_LINE_KNOWN_SHARE;
+    if (addr_limits_badge(d->config.limits, &v->guest.place,
+                          loop_now_ms(d->config.loop)) ||
+        (list_empty(&d->known) && has_turn(d))) {
+        let_in(v, w, true);
+        return true;
+    }
+    if (d->known_count >= (most < LIMIT_LINE_KNOWN ? most : LIMIT_LINE_KNOWN))
+        return false;
+    v->waits = v->known = true;
+    d->known_count++;
+    list_push(&d->known, &v->turn);
+    run_line(d);
+    return true;
 }
 
 static void speak_tls(struct visitor *v, bool ended)
@@ -174,8 +225,8 @@ static void speak_tls(struct visitor *v, bool ended)
         visitor_end(v);
     else if (rc > 0 || v->waits)
         return;
-    else if (shows_badge(v, &w))
-        let_in(v, &w, true);
+    else if (shows_badge(v, &w) && take_known(v, &w))
+        return;
     else if (d->config.unlimited ||
              addr_limits_connect(d->config.limits, &v->guest.place,
                                  loop_now_ms(d->config.loop)))
@@ -184,21 +235,28 @@ static void speak_tls(struct visitor *v, bool ended)
         wait_in_line(v);
 }
 
-/* Those of the line whose turn it is. */
+static void called(struct visitor *v, bool known)
+{
+    struct first_words w;
+    if (read_first(&w, v->fd) == 0)
+        let_in(v, &w, known);
+    else
+        visitor_end(v);
+}
+
+/* Those of the lines whose turn it is. */
 static void on_line(void *ctx)
 {
     struct door *d = ctx;
     struct porch_guest *g;
-    struct first_words w;
+    while (!list_empty(&d->known) && has_turn(d))
+        called(LIST_FIRST(&d->known, struct visitor, turn), true);
     while ((g = porch_next(&d->porch, loop_now_ms(d->config.loop))) != NULL) {
         struct visitor *v = LIST_OWNER(g, struct visitor, guest);
         v->waits = false;
-        if (read_first(&w, v->fd) == 0)
-            let_in(v, &w, false);
-        else
-            visitor_end(v);
+        called(v, false);
     }
-    if (d->porch.count > 0)
+    if (d->porch.count + d->known_count > 0)
         timer_start(&d->line, LINE_MS);
 }
 
@@ -361,6 +419,7 @@ static int visitor_start(struct door *d, int fd, const struct addr_place *place,
     v->fd = fd;
     v->guest.place = *place;
     list_init(&v->guest.link);
+    list_init(&v->turn);
     v->inner = inner;
     v->since_ms = loop_now_ms(d->config.loop);
     list_push(&d->visitors, &v->link);
@@ -421,6 +480,7 @@ int door_open(struct door **out, const struct door_config *c)
         return POSTERN_ERR_NOMEM;
     d->config = *c;
     list_init(&d->visitors);
+    list_init(&d->known);
     porch_init(&d->porch, c->limits, randombytes_random());
     timer_init(&d->line, c->loop, on_line, d);
     int rc = edges_open(&d->edges, c->loop, on_arrival);

@@ -4,7 +4,8 @@
  * protocol. What is silent or speaks nothing known is closed; so is who says his last
  * before he has said what he wants. When all places are taken the oldest silent one of
  * whose address has most makes room, and patience is shorter. A TLS connection whose
- * address has had its share waits in line (broker/porch.h), unless it shows a badge.
+ * address has had its share waits in line (broker/porch.h); one with a badge in another
+ * one, for what the thread has for these: whoever came first is next.
  */
 #ifndef POSTERN_BROKER_DOOR_H
 #define POSTERN_BROKER_DOOR_H
@@ -23,9 +24,10 @@ struct door;
 struct door_events {
     /*
      * A TLS connection, nothing read from it yet. Owns `fd`, and one connection that
-     * was counted at the address. `known`: it showed a badge.
+     * was counted at the address. `device`: it showed the badge of that one; or NULL.
      */
-    void (*on_tls)(void *ctx, int fd, const struct addr_place *place, bool known);
+    void (*on_tls)(void *ctx, int fd, const struct addr_place *place,
+                   const uint8_t *device);
     /* One that is no device's, with the name that it asks for; NULL: they are on_tls.
      */
     void (*on_web)(void *ctx, int fd, const struct addr_place *place,
@@ -34,8 +36,14 @@ struct door_events {
     void (*on_tls_relay)(void *ctx, int fd, const struct addr_place *place);
     /* A relay connection; its preface was read, nothing after it. Owns `fd`. */
     void (*on_relay)(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN]);
-    /* Whether that badge is good, and its device has not used its share up. */
-    bool (*knows)(void *ctx, const uint8_t *badge, size_t len);
+    /* Whether that badge is good, and its device has not used its share up: `device`.
+     */
+    bool (*knows)(void *ctx, const uint8_t *badge, size_t len,
+                  uint8_t device[static KEY_LEN]);
+    /* Whether there are places for one more with a badge, beside its address's. */
+    bool (*has_room)(void *ctx);
+    /* Whether another handshake may begin, and none must end for it. */
+    bool (*is_idle)(void *ctx);
     /* That address holds all that it may: true when one of it was made to end. */
     bool (*on_crowded)(void *ctx, const struct addr_place *place);
     /* No descriptor is left, nor a silent visitor: true when one was made free. */

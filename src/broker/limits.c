@@ -68,23 +68,30 @@ struct addr_place addr_limits_place(const struct addr_limits *l, const struct ad
     return p;
 }
 
+static uint32_t *count_of(struct addr_limits *l, const struct addr_place *p,
+                          unsigned level)
+{
+    return p->known ? &l->slots[p->slot[level]].known
+                    : &l->slots[p->slot[level]].connections;
+}
+
 void addr_limits_enter(struct addr_limits *l, const struct addr_place *p)
 {
     for (unsigned i = 0; i < p->levels; i++)
-        l->slots[p->slot[i]].connections++;
+        (*count_of(l, p, i))++;
 }
 
 void addr_limits_leave(struct addr_limits *l, const struct addr_place *p)
 {
     for (unsigned i = 0; i < p->levels; i++)
-        l->slots[p->slot[i]].connections--;
+        (*count_of(l, p, i))--;
 }
 
-bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p,
+bool addr_limits_is_full(struct addr_limits *l, const struct addr_place *p,
                          uint32_t max)
 {
     for (unsigned i = 0; i < p->levels; i++)
-        if (l->slots[p->slot[i]].connections >= max << 2 * i)
+        if (*count_of(l, p, i) >= max << 2 * i)
             return true;
     return false;
 }
@@ -105,7 +112,8 @@ uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place
 {
     uint32_t most = 0;
     for (unsigned i = 0; i < p->levels; i++) {
-        uint32_t all = l->slots[p->slot[i]].connections + l->slots[p->slot[i]].visitors;
+        uint32_t all = l->slots[p->slot[i]].connections + l->slots[p->slot[i]].known +
+                       l->slots[p->slot[i]].visitors;
         if (all >> 2 * i > most)
             most = all >> 2 * i;
     }

@@ -30,9 +30,13 @@ enum {
     LIMIT_CONNECTIONS = 200000,
     LIMIT_RELAYS = 100000,
     LIMIT_CONNECTIONS_PER_ADDRESS = 1024, /* an IPv6 /64 counts as one address */
+    LIMIT_KNOWN_PER_ADDRESS = 8192,       /* beside these, with badges, while a thread */
+    LIMIT_KNOWN_QUARTERS = 3,             /* has places for others: 3/4 of all */
     LIMIT_VISITORS = 4096,                /* of one thread: that said nothing yet */
     LIMIT_LINE = 256,                     /* of one thread: above their address's */
     LIMIT_LINE_PER_ADDRESS = 64,          /* share; each block around it: 4 times */
+    LIMIT_LINE_KNOWN = 1024,              /* beside these, with badges; and of visitors */
+    LIMIT_LINE_KNOWN_SHARE = 4,           /* one of so many at most */
     LIMIT_SILENT_MS = 10000,              /* from accept to the first words, while */
     LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
@@ -104,6 +108,8 @@ struct bucket_rate {
 /* With a badge (core/badge.h): of one device, and of an address in sum. */
 #define LIMIT_RATE_BADGE ((struct bucket_rate){5, 60})
 #define LIMIT_RATE_BADGES_ADDRESS ((struct bucket_rate){50, 300})
+/* Above that, of all addresses together: a company behind one NAT comes back. */
+#define LIMIT_RATE_BADGES ((struct bucket_rate){500, 200})
 #define LIMIT_RATE_STUN                                                                \
     ((struct bucket_rate){20, 60}) /* per address; the proven apart */
 /*
@@ -182,10 +188,10 @@ struct addr_limits {
     uint8_t secret[ADDR_LIMITS_SECRET_LEN];
     struct {
         struct bucket connect, badges, stun, stun_proven, introduce;
-        struct bucket stun_left; /* of LIMIT_RATE_STUN's burst, by slow count */
-        uint32_t connections;
-        uint32_t visitors;  /* that have not shown what they want */
-        uint32_t waiting;   /* of these, in the line */
+        struct bucket stun_left;     /* of LIMIT_RATE_STUN's burst, by slow count */
+        uint32_t connections, known; /* of strangers, and with badges */
+        uint32_t visitors;           /* that have not shown what they want */
+        uint32_t waiting;            /* of these, in the line */
         uint64_t spared_ms; /* somebody of the line was let in last; 0: never */
     } slots[ADDR_LIMITS_SLOTS];
     struct bucket stun_devices[ADDR_LIMITS_DEVICES]; /* as stun_left, of one device */
@@ -195,6 +201,7 @@ struct addr_limits {
 struct addr_place {
     uint16_t slot[ADDR_LEVELS];
     uint8_t levels;
+    bool known; /* its connection showed a badge, and counts apart */
 };
 
 struct addr_place addr_limits_place(const struct addr_limits *l, const struct addr *a);
@@ -211,8 +218,8 @@ void addr_limits_note_spared(struct addr_limits *l, const struct addr_place *p,
                              uint64_t now_ms);
 int addr_limits_spared_cmp(const struct addr_limits *l, const struct addr_place *a,
                            const struct addr_place *b);
-/* Each block around an address may have four times as much. */
-bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p,
+/* Each block around an address may have four times as much, of its own kind. */
+bool addr_limits_is_full(struct addr_limits *l, const struct addr_place *p,
                          uint32_t max);
 /*
  * How large a share is in use: its connections and visitors, or a quarter of its

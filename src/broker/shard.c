@@ -30,11 +30,12 @@ struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN
     return h->shards[(hash >> 32) % h->count];
 }
 
-static void on_tls(void *ctx, int fd, const struct addr_place *place, bool known)
+static void on_tls(void *ctx, int fd, const struct addr_place *place,
+                   const uint8_t *device)
 {
     struct shard *s = ctx;
     if (s->connections < s->hub->connections_max || conn_make_room(s)) {
-        conn_accept(s, fd, place, known);
+        conn_accept(s, fd, place, device);
         return;
     }
     s->stats.refused++;
@@ -87,13 +88,25 @@ static void on_web(void *ctx, int fd, const struct addr_place *place,
     p->on_tls(p->ctx, fd, server_name);
 }
 
-static bool knows(void *ctx, const uint8_t *badge, size_t len)
+static bool knows(void *ctx, const uint8_t *badge, size_t len,
+                  uint8_t device[static KEY_LEN])
 {
     struct shard *s = ctx;
-    uint8_t device[KEY_LEN];
     return badge_open(device, badge, len, s->hub->badge_secret, (uint64_t)time(NULL)) ==
                0 &&
            admission_badge(&s->admission, device, loop_now_ms(s->loop));
+}
+
+static bool has_room(void *ctx)
+{
+    const struct shard *s = ctx;
+    return s->connections < s->hub->connections_max / 4 * LIMIT_KNOWN_QUARTERS;
+}
+
+static bool is_idle(void *ctx)
+{
+    const struct shard *s = ctx;
+    return conn_begun(s) < s->hub->handshakes_max / 2;
 }
 
 static bool on_crowded(void *ctx, const struct addr_place *place)
@@ -114,6 +127,8 @@ static const struct door_events portal_door_events = {
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
     .knows = knows,
+    .has_room = has_room,
+    .is_idle = is_idle,
     .on_crowded = on_crowded,
     .on_full = on_full,
 };
@@ -123,6 +138,8 @@ static const struct door_events door_events = {
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
     .knows = knows,
+    .has_room = has_room,
+    .is_idle = is_idle,
     .on_crowded = on_crowded,
     .on_full = on_full,
 };

@@ -494,10 +494,9 @@ static void on_ready(void *ctx, int events)
     if (c->state == CHANNEL_OPEN && !c->freed && !c->detached) {
         if (c->fail_err == 0 && (events & WATCH_WRITE) != 0)
             c->fail_err = flush(c);
-        if (c->fail_err != 0)
+        do_read(c); /* after a failure to send, too: what came before it */
+        if (c->fail_err != 0 && !c->detached)
             die(c, c->fail_err, "connection lost");
-        else
-            do_read(c);
     }
     leave(c);
 }

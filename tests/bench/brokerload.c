@@ -3,6 +3,9 @@
  * own from many loopback addresses, and reports as JSON the rate of handshakes, the
  * broker's memory for each idle device and for each that has left, and after a restart
  * the time until all are back, when each comes no sooner than the broker asked it to.
+ * With -h they are hosts of one address, as a company's behind its NAT: they have come
+ * once while the broker set no bounds, keep its badges, and come back as
+ * core/comeback.h has it.
  */
 #include <netinet/in.h>
 #include <signal.h>
@@ -15,6 +18,8 @@
 #include <sodium.h>
 
 #include "child.h"
+#include "core/badge.h"
+#include "core/comeback.h"
 #include "core/proto.h"
 #include "io/channel.h"
 #include "io/loop.h"
@@ -30,6 +35,9 @@ struct device {
     struct channel *channel;
     struct timer retry;
     uint32_t retry_ms; /* what Bye said */
+    struct comeback comeback;
+    bool badged;
+    uint8_t badge[BADGE_LEN];
     uint32_t index;
     bool ready;
 };
@@ -39,6 +47,7 @@ struct load {
     struct child broker;
     struct device *devices;
     uint32_t count, started, in_flight, ready, connects, failures;
+    bool hosts;
 };
 
 static void connect_device(struct device *d);
@@ -54,10 +63,28 @@ static void on_retry(void *ctx)
     connect_device(ctx);
 }
 
-static void retry_later(struct device *d)
+static uint64_t now_ms(void)
 {
-    uint32_t ms = d->retry_ms != 0 ? d->retry_ms
-                                   : RETRY_MS + randombytes_uniform(RETRY_SPREAD_MS);
+    return (uint64_t)(bench_seconds() * 1000);
+}
+
+static enum comeback_why why_down(const struct device *d, int err)
+{
+    bool ended = err == POSTERN_ERR_RESET || err == POSTERN_ERR_CLOSED;
+    if (ended && d->ready)
+        return COMEBACK_ENDED;
+    return err == POSTERN_ERR_REFUSED ? COMEBACK_REFUSED
+           : err == POSTERN_ERR_RESET ? COMEBACK_TURNED
+                                      : COMEBACK_OTHER;
+}
+
+static void retry_later(struct device *d, int err)
+{
+    uint32_t ms = RETRY_MS + randombytes_uniform(RETRY_SPREAD_MS);
+    if (d->load->hosts)
+        ms = comeback_on_down(&d->comeback, why_down(d, err), now_ms());
+    if (d->retry_ms != 0 && (!d->load->hosts || d->retry_ms > ms))
+        ms = d->retry_ms;
     d->retry_ms = 0;
     timer_start(&d->retry, ms);
 }
@@ -70,6 +97,7 @@ static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
     (void)peer;
     m.which_body = Control_hello_tag;
     m.body.hello.version = PROTO_VERSION;
+    m.body.hello.host = m.body.hello.keeps_badge = d->load->hosts;
     int n = proto_encode_control(buf, sizeof(buf), &m);
     if (n < 0 || channel_send(d->channel, buf, (size_t)n) != 0)
         d->load->failures++;
@@ -84,9 +112,14 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         return;
     if (m.which_body == Control_bye_tag)
         d->retry_ms = m.body.bye.retry_ms;
+    if (m.which_body == Control_badge_tag && m.body.badge.badge.size == BADGE_LEN) {
+        memcpy(d->badge, m.body.badge.badge.bytes, BADGE_LEN);
+        d->badged = true;
+    }
     if (m.which_body != Control_welcome_tag || d->ready)
         return;
     d->ready = true;
+    comeback_on_up(&d->comeback, m.body.welcome.settles_ms > 0, now_ms());
     l->ready++;
     l->in_flight--;
     start_more(l);
@@ -95,7 +128,6 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
 static void on_close(void *ctx, int err, const char *why)
 {
     struct device *d = ctx;
-    (void)err;
     (void)why;
     channel_free(d->channel);
     d->channel = NULL;
@@ -105,8 +137,8 @@ static void on_close(void *ctx, int err, const char *why)
         d->load->in_flight--;
         d->load->failures++;
     }
+    retry_later(d, err);
     d->ready = false;
-    retry_later(d);
 }
 
 static const struct channel_events events = {
@@ -116,7 +148,7 @@ static int dial(struct device *d)
 {
     struct sockaddr_storage ss;
     struct addr to, from = {.family = ADDR_V4, .ip = {127, 1}};
-    uint32_t host = d->index / PER_ADDRESS + 1;
+    uint32_t host = d->load->hosts ? 1 : d->index / PER_ADDRESS + 1;
     int on = 1;
     from.ip[2] = (uint8_t)(host >> 8);
     from.ip[3] = (uint8_t)host;
@@ -140,6 +172,7 @@ static void connect_device(struct device *d)
     struct load *l = d->load;
     struct channel_config c = {
         .loop = l->loop, .own = &d->key, .events = &events, .ctx = d};
+    c.badge = d->badged ? d->badge : NULL;
     int fd = dial(d);
     if (fd < 0 ||
         channel_new_client(&d->channel, &c, fd, l->broker.link.broker_key) != 0) {
@@ -175,6 +208,7 @@ static void make_devices(struct load *l)
         keypair_from_seed(&d->key, seed);
         d->load = l;
         d->index = i;
+        comeback_init(&d->comeback, i + 1, now_ms());
         timer_init(&d->retry, l->loop, on_retry, d);
     }
 }
@@ -198,6 +232,40 @@ static void leave(struct load *l, long before_kb)
     run_until_all(l);
 }
 
+static void restart(struct load *l, char **argv)
+{
+    l->connects = l->failures = 0;
+    double begin = bench_seconds();
+    child_stop(&l->broker);
+    double stopped = bench_seconds() - begin;
+    child_start(&l->broker, argv);
+    double restarted = bench_seconds() - begin;
+    while (l->ready == l->count) /* until the goodbyes have been read */
+        loop_turn(l->loop);
+    run_until_all(l);
+    printf("{\"event\":\"restart\",\"devices\":%u,\"stop_s\":%.2f,\"start_s\":%.2f,"
+           "\"all_back_s\":%.2f,\"connects\":%u,\"failures\":%u}\n",
+           l->count, stopped, restarted - stopped, bench_seconds() - begin, l->connects,
+           l->failures);
+}
+
+static int hosts_come_back(struct load *l, char **argv)
+{
+    char *unbound[16] = {0};
+    size_t n = 0;
+    while (n < 14 && argv[n] != NULL) {
+        unbound[n] = argv[n];
+        n++;
+    }
+    unbound[n] = "-n";
+    child_start(&l->broker, unbound);
+    start_more(l);
+    run_until_all(l);
+    restart(l, argv);
+    child_stop(&l->broker);
+    return 0;
+}
+
 static void on_tick(void *ctx)
 {
     (void)ctx; /* wakes the loop, so that run_until_all sees the time */
@@ -208,8 +276,13 @@ int main(int argc, char **argv)
     struct load l = {0};
     struct timer tick;
     struct rlimit r;
+    if (argc > 1 && strcmp(argv[1], "-h") == 0) {
+        l.hosts = true;
+        argv++;
+        argc--;
+    }
     if (argc < 3) {
-        fprintf(stderr, "usage: brokerload DEVICES BROKERD [ARGUMENTS...]\n");
+        fprintf(stderr, "usage: brokerload [-h] DEVICES BROKERD [ARGUMENTS...]\n");
         return 2;
     }
     (void)getrlimit(RLIMIT_NOFILE, &r);
@@ -222,6 +295,8 @@ int main(int argc, char **argv)
     timer_every(&tick, 100, 100);
     l.count = (uint32_t)strtoul(argv[1], NULL, 10);
     make_devices(&l);
+    if (l.hosts)
+        return hosts_come_back(&l, argv + 2);
     child_start(&l.broker, argv + 2);
 
     long before_kb = child_memory_kb(&l.broker), kb = before_kb;
@@ -237,19 +312,7 @@ int main(int argc, char **argv)
            l.failures);
 
     leave(&l, before_kb);
-    l.connects = l.failures = 0;
-    begin = bench_seconds();
-    child_stop(&l.broker);
-    double stopped = bench_seconds() - begin;
-    child_start(&l.broker, argv + 2);
-    double restarted = bench_seconds() - begin;
-    while (l.ready == l.count) /* until the goodbyes have been read */
-        loop_turn(l.loop);
-    run_until_all(&l);
-    printf("{\"event\":\"restart\",\"devices\":%u,\"stop_s\":%.2f,\"start_s\":%.2f,"
-           "\"all_back_s\":%.2f,\"connects\":%u,\"failures\":%u}\n",
-           l.count, stopped, restarted - stopped, bench_seconds() - begin, l.connects,
-           l.failures);
+    restart(&l, argv + 2);
     child_stop(&l.broker);
     return 0;
 }

@@ -64,6 +64,30 @@ static void test_what_is_given_back_is_anothers(void **state)
     assert_in_range(n.granted, 400, 512);
 }
 
+/* A short command ends before the answer comes: what it asked for is free again, though
+ * its kernel resets the connection right behind its last word. */
+static void test_who_ends_before_the_answer_has_given_back(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct device *one = rig_join(&rig, true);
+        Control m = {.which_body = Control_nat_sessions_tag};
+        m.body.nat_sessions.wanted = 848;
+        device_send(one, &m);
+        m.body.nat_sessions = (NatSessions){.returned = 848};
+        device_send(one, &m);
+        device_kill(one);
+        struct device *two = rig_join(&rig, true);
+        unsigned granted = ask(two, 512, 0).granted;
+        for (int tries = 0; granted < 400 && tries < 1000;
+             tries++) /* until it is read */
+            granted = ask(two, 512, granted).granted;
+        assert_in_range(granted, 400, 512);
+        (void)ask(two, 0, granted);
+        ping_pong(two);
+    }
+}
+
 /* Who has not shown that any host knows it has nothing to predict for. */
 static void test_a_stranger_is_granted_none(void **state)
 {
@@ -91,6 +115,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_what_is_given_back_is_anothers, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_who_ends_before_the_answer_has_given_back,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stranger_is_granted_none, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_without_limits_each_has_its_wish, setup,

@@ -143,6 +143,15 @@ class Gate:
         return proc
 
 
+# Where both NATs are symmetric one round takes all that may be opened in a minute, and about
+# one in twelve is in vain: the next comes when that minute is over.
+NEXT_ROUND_S = 100
+
+
+def are_symmetric(*sides):
+    return all(side.startswith(("sym", "cgnsym")) for side in sides)
+
+
 def wait_direct(proc, timeout=15.0, since=0):
     """Waits for a direct path, of whatever kind, and returns its event."""
     def find():

@@ -24,6 +24,14 @@ os.environ["POSTERN_NAMES"] = "off"
 _FIRST = ["test_lab", "test_stun", "test_soak", "test_strangers", "test_reasons",
           "test_vanish", "test_truth", "test_main"]
 
+# What mostly waits, for clocks of the program or of a NAT: 2 to 6 % of a core each.
+_WAITING = (
+    "test_away.py", "test_dark.py", "test_faults.py", "test_halves.py", "test_helper_lost.py",
+    "test_reasons.py", "test_truth.py", "test_waiting.py",
+    "test_predict.py::test_a_nat_of_few_sessions", "test_predict.py::test_a_loop_of_commands",
+)
+_BUSY_WORKERS = 6   # two cores bear so many of the others side by side
+
 
 def full():
     """True in the long form, which `make lab-full` runs."""
@@ -79,15 +87,35 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=place)
 
 
+def _waits(nodeid):
+    return nodeid.split("/")[-1].startswith(_WAITING)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Workers are given their tests one by one: in large pieces, as is usual, one is left
-    with many that wait long when the others are done. (One runs, the next is known.)"""
+    with many that wait long when the others are done. (One runs, the next is known.) Those
+    above _BUSY_WORKERS have only what waits: so the machine is not idle while tests wait,
+    and never has more to do than the others give it."""
     from xdist.scheduler import LoadScheduling
 
     class OneByOne(LoadScheduling):
+        def _is_patient(self, node):
+            few = len(self.collection) < 2 * self.numnodes    # all go at once
+            return not few and int(node.gateway.id.removeprefix("gw")) >= _BUSY_WORKERS
+
         def _send_tests(self, node, num):
-            super()._send_tests(node, min(num, 2 - len(self.node2pending[node])))
+            num = max(min(num, 2 - len(self.node2pending[node])), 0)
+            patient = self._is_patient(node)
+            fit = [i for i in self.pending if _waits(self.collection[i]) == patient]
+            chosen = (fit if patient else fit or self.pending)[:num]
+            for i in chosen:
+                self.pending.remove(i)
+            if chosen:
+                self.node2pending[node].extend(chosen)
+                node.send_runtest_some(chosen)
+            if patient and len(chosen) == len(fit):
+                node.shutdown()    # it ends with these
     return OneByOne(config, log)
 
 

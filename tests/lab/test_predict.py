@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .actors import HOST, wait_direct, wait_relay
+from .actors import HOST, NEXT_ROUND_S, are_symmetric, wait_direct, wait_relay
 from .net import patience, wait_until
 from .topology import BROKER
 from .test_tcp_kinds import move_bytes, start
@@ -48,7 +48,7 @@ def test_two_symmetric_nats_without_low_ports_say_so(gate):
                                          ("sym", "sym")])
 def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
     g, proc = start(gate, "tcp-punch", host=host, client=client)
-    proc.wait_event("path", 20, kind="tcp-punch")
+    proc.wait_event("path", NEXT_ROUND_S if are_symmetric(host, client) else 20, kind="tcp-punch")
     move_bytes(g, proc)
 
 
@@ -102,8 +102,9 @@ def test_udp_443_blocked_and_others_free(gate, site):
     ("symrange", "sym"), ("symrange", "symrange")])
 def test_symmetric_goes_direct(gate, host, client):
     g, proc = start(gate, "udp-punch", host=host, client=client)
-    path = wait_direct(proc)
-    assert path["elapsed_ms"] < 5000 * patience(), path
+    again = are_symmetric(host, client)
+    path = wait_direct(proc, NEXT_ROUND_S if again else 15)
+    assert path["elapsed_ms"] < 5000 * patience() or again and path["elapsed_ms"] > 50000, path
     move_bytes(g, proc)
 
 
@@ -323,9 +324,10 @@ def test_twenty_clients_at_once_of_a_host_behind_a_symmetric_nat(gate, table):
         return len(direct)
 
     until = float(os.environ.get("POSTERN_TWENTY_S", "10"))
-    wait_until(lambda: count() == 20 or time.monotonic() - began > until, until + 30, "time")
+    wait_until(lambda: count() == 20 or direct and time.monotonic() - began > until,
+               until + NEXT_ROUND_S, "some are direct")
     told = [e for e in nat.events if e.get("event") == "usernat"]
     print("relay after", relayed, "direct:", sorted(direct.values()), "table at most",
           max(e["sessions"] for e in told), "refused", told[-1]["refused"])
-    assert direct and told[-1]["refused"] == 0
+    assert told[-1]["refused"] == 0
     assert all(proc.running for proc in procs)

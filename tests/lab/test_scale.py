@@ -28,6 +28,23 @@ def test_channels_come_back_after_a_restart(programs, work):
     assert done.event("restart")["all_back_s"] < (60 if full() else 10 * patience()), done.stdout
 
 
+@pytest.mark.skipif(not os.access(f"{BENCH}/brokerload", os.X_OK),
+                    reason=f"{BENCH}/brokerload is not built")
+def test_a_companys_hosts_come_back_behind_one_address(programs, work):
+    """More than an address may hold without badges (1,024 a thread), and with theirs no slower."""
+    count, took = 5000 if full() else 2500, {}
+    with Net() as net:
+        ns = net.namespace("load")
+        for what, more in (("unbounded", ["-n"]), ("bounded", [])):
+            done = programs.run(ns, "brokerload", f"{BENCH}/brokerload", "-h", count,
+                                f"{BENCH}/brokerd", "-o", "-t", 2, "-s", f"{work}/{what}",
+                                *more, timeout=240)
+            assert done.status == 0, done.stderr
+            took[what] = done.event("restart")["all_back_s"]
+    print(took)
+    assert took["bounded"] < 2 * took["unbounded"] + 4 * patience(), took
+
+
 def test_many_streams_through_one_session(gate, programs):
     """Hundreds of connections at once, each with its own bytes."""
     g = gate(host="masq", client="masq")

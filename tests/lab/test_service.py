@@ -3,6 +3,7 @@ host. With systemd itself as process 1 of a machine of its own, and a user's own
 how they are asked, with programs in their place that write it down."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -125,6 +126,63 @@ def test_by_hand_and_by_unit_are_one_host(served):
     says(g.host.run("service", "remove", "up", json=False), 1, "there is no unit /etc/systemd")
 
 
+def packaged(role, program):
+    """tools/postern-ROLE.service.in, as packages and `make install` have it."""
+    with open(f"{root_dir()}/tools/postern-{role}.service.in", encoding="utf-8") as f:
+        return f.read().replace("@PREFIX@/bin/postern", program)
+
+
+@pytest.mark.parametrize("role,most", [("serve", 2.0), ("broker", 2.0), ("up", 6.2)])
+def test_how_much_the_units_of_the_packages_expose(programs, work, role, most):
+    path = os.path.join(work, f"postern-{role}.service")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(packaged(role, "/usr/bin/postern"))
+    done = programs.run(None, "exposure", "systemd-analyze", "security", "--offline=true", "--no-pager", path)
+    said = re.search(r"exposure level for .*: ([0-9.]+)", done.stdout)
+    assert said and float(said[1]) <= most, done.stdout
+
+
+def test_the_units_of_the_packages_work(served):
+    """A broker of a user of its own and a host of root's, each in its box: with the helper,
+    which knocks and gates, a reload, and nothing written elsewhere."""
+    g = served
+
+    def inside(*words, **more):
+        return g.host.programs.run(g.host.ns, words[0], *g.machine.inside, *words, **more)
+    text = packaged("broker", g.host.program).replace(
+        "--public meet.example.org", "--listen 127.0.0.1:4443 --public 127.0.0.1:4443 --open")
+    text = text.replace("ProtectHome=yes\n", "").replace("PrivateTmp=yes\n", "")   # the program lies there
+    assert inside("tee", "/etc/systemd/system/postern-broker.service", stdin=text.encode()).status == 0
+    text = packaged("serve", g.host.program).replace("ProtectHome=yes\n", "").replace("PrivateTmp=yes\n", "")
+    text = text.replace("POSTERN_STATE=/var/lib/postern", f"POSTERN_STATE={g.host.state}")
+    text = text.replace("[Service]\n", f"[Service]\nReadWritePaths={g.host.state}\n")
+    g.start_host("7000")
+    g.join()
+    hand = inside("pgrep", "--full", "postern serve").stdout.split()
+    assert inside("kill", *hand).status == 0 and g.host_proc.wait(10) == 0
+    assert inside("tee", "/etc/systemd/system/postern-serve.service", stdin=text.encode()).status == 0
+    assert inside("systemctl", "daemon-reload").status == 0
+    for role in ("broker", "serve"):
+        done = inside("systemctl", "start", f"postern-{role}")
+        assert done.status == 0, inside("systemctl", "status", f"postern-{role}").stdout
+        pid = inside("systemctl", "show", "--property=MainPID", "--value", f"postern-{role}").stdout.strip()
+        status = inside("grep", "-E", "Seccomp:|NoNewPrivs|CapPrm", f"/proc/{pid}/status").stdout
+        assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status, status
+        assert int(re.search(r"CapPrm:\t(\w+)", status)[1], 16) & (1 << 12 | 1 << 13) == 0, \
+            "it gave the network's capabilities to its helper"
+        assert inside("pgrep", "--parent", pid, "--list-name").stdout.count("postern-keeper") == 2
+        limit = inside("systemctl", "show", "--property=LimitNOFILE", "--value", f"postern-{role}").stdout
+        assert int(limit) == 1048576, limit
+    wait_until(lambda: flows(g), 20, "the host is there")
+    proc = g.connect("7000", None, "--paths", "udp-knock,relay")
+    proc.wait_event("path", 20, kind="udp-knock")
+    assert inside("systemctl", "reload", "postern-serve").status == 0
+    assert flows(g)
+    for role in ("serve", "broker"):
+        assert inside("systemctl", "stop", f"postern-{role}").status == 0
+        assert inside("systemctl", "show", "--property=Result", f"postern-{role}").stdout == "Result=success\n"
+
+
 SOCKET = "[Socket]\nListenStream=127.0.0.1:4443\nListenDatagram=127.0.0.1:4443\n"
 
 
@@ -220,8 +278,7 @@ def test_the_example_of_a_users_unit(manager):
     g, who = manager
     g.start_host("7000")
     g.join(who)
-    with open(f"{root_dir()}/tools/postern-up.service.in", encoding="utf-8") as f:
-        text = f.read().replace("@PREFIX@/bin/postern up", f"{who.program} up")
+    text = packaged("up", who.program)
     os.makedirs(f"{who.home}/.config/systemd/user")
     with open(f"{who.home}/.config/systemd/user/postern-up.service", "w", encoding="utf-8") as f:
         f.write(text.replace("[Service]\n", f"[Service]\nEnvironment=POSTERN_STATE={who.state}\n"))

@@ -100,6 +100,32 @@ static void test_addresses(void **state)
 }
 
 /* What is asked in an address's name takes nothing from who proves that it is his. */
+/* Whoever shows badges takes no place of those that have none, and theirs are bounded.
+ */
+static void test_known_connections_count_apart(void **state)
+{
+    struct addr_limits *l = calloc(1, sizeof(*l));
+    struct addr a;
+    (void)state;
+    assert_non_null(l);
+    assert_int_equal(addr_parse_ip(&a, "192.0.2.7"), 0);
+    struct addr_place stranger = addr_limits_place(l, &a), known = stranger;
+    assert_false(stranger.known);
+    known.known = true;
+    for (unsigned i = 0; i < 20; i++)
+        addr_limits_enter(l, &known);
+    addr_limits_enter(l, &stranger);
+    assert_false(addr_limits_is_full(l, &stranger, 2));
+    assert_true(addr_limits_is_full(l, &stranger, 1));
+    assert_true(addr_limits_is_full(l, &known, 20));
+    assert_false(addr_limits_is_full(l, &known, 21));
+    assert_int_equal(addr_limits_weight(l, &stranger), 21);
+    addr_limits_leave(l, &stranger);
+    assert_false(addr_limits_is_full(l, &stranger, 1));
+    assert_true(addr_limits_is_full(l, &known, 20));
+    free(l);
+}
+
 static void test_proven_stun_counts_apart(void **state)
 {
     (void)state;
@@ -207,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_saves_no_more_than_burst),
         cmocka_unit_test(test_refused_takes_nothing),
         cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_known_connections_count_apart),
         cmocka_unit_test(test_proven_stun_counts_apart),
         cmocka_unit_test(test_who_proves_most_leaves_some_to_the_others),
         cmocka_unit_test(test_devices_of_one_address_share),
