@@ -10,6 +10,7 @@
 
 #include "broker/own_name.h"
 #include "broker/shard.h"
+#include "io/helper.h"
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -318,6 +319,8 @@ int broker_run(const struct broker_config *c, struct fault *f)
         rc = broker_open(&b, c, f);
     else
         (void)fault_lack(f, rc);
+    if (rc == 0 && c->portal == NULL) /* which has opened the helper */
+        helper_forgo();
     if (rc == 0 && b != NULL)
         rc = watch_identity(&look, b, loop, f);
     if (rc == 0)

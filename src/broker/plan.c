@@ -264,12 +264,50 @@ static void add_public(struct plan *p, const struct addr *a)
         p->publics[p->public_count++] = *a;
 }
 
+static const char name_another[] =
+    "for others start it with --public and the name or address by which the internet "
+    "reaches it";
+
+/* An address that few reach: right for a trial on one machine, or in one network. */
+static void warn_of_scope(const struct plan *p, const struct addr *a)
+{
+    enum addr_scope scope = addr_scope_of(a);
+    if (scope == ADDR_SCOPE_LOOPBACK)
+        log_warn("only this machine itself reaches a broker at %s; %s", p->host,
+                 name_another);
+    else if (scope == ADDR_SCOPE_PRIVATE)
+        log_warn("only machines of this network reach a broker at %s; %s", p->host,
+                 name_another);
+    else if (scope != ADDR_SCOPE_GLOBAL)
+        log_warn("no other machine reaches a broker at %s; %s", p->host, name_another);
+}
+
+/* Another machine's, or a router's that hands on what comes there. */
+static void warn_of_foreign(const struct plan *p, const struct addr *a)
+{
+    struct addr all[MACHINE_ADDRESSES];
+    char ip[ADDR_TEXT_LEN];
+    size_t n = netmon_addresses(all, MACHINE_ADDRESSES, false);
+    for (size_t i = 0; i < n; i++)
+        if (addr_ip_equal(&all[i], a))
+            return;
+    (void)addr_format_ip(a, ip);
+    log_warn("%s%s%s is no address of this machine: right where a router or provider "
+             "hands on TCP and UDP port %u from there; else mend %s",
+             p->host, p->named ? ", which is " : "", p->named ? ip : "", p->port,
+             p->named ? "the name's DNS entry" : "--public");
+}
+
 /* What this machine believes its public name to be may be true nowhere else. */
 static void warn_of_name(const struct plan *p, struct addr a)
 {
     char ip[ADDR_TEXT_LEN];
     a.port = 1; /* a scope is asked of whole addresses */
-    if (addr_scope_of(&a) != ADDR_SCOPE_GLOBAL && strcmp(p->host, "localhost") != 0)
+    if (strcmp(p->host, "localhost") == 0)
+        warn_of_scope(p, &a);
+    else if (addr_scope_of(&a) == ADDR_SCOPE_GLOBAL)
+        warn_of_foreign(p, &a);
+    else
         log_warn("on this machine %s is %s, which the internet does not reach: a line "
                  "of its /etc/hosts, or the DNS of its own network; devices use the "
                  "address at which they reached the broker",
@@ -305,6 +343,9 @@ static int parse_public(struct plan *p, const char *text, struct fault *f)
         p->port = a.port;
         (void)snprintf(p->host, sizeof(p->host), "%s", addr_format_ip(&a, ip));
         add_public(p, &a);
+        warn_of_scope(p, &a);
+        if (addr_scope_of(&a) == ADDR_SCOPE_GLOBAL)
+            warn_of_foreign(p, &a);
         return 0;
     }
     const char *colon = strchr(text, ':');

@@ -13,6 +13,7 @@
 #include "broker/numbers.h"
 #include "broker/control_grants.h"
 #include "broker/control_spoken.h"
+#include "io/helper.h"
 #include "io/identity.h"
 #include "io/lack.h"
 #include "io/loop.h"
@@ -309,6 +310,7 @@ int shard_open(struct shard *s, struct hub *hub, unsigned index, struct fault *f
 static void *run(void *arg)
 {
     struct shard *s = arg;
+    helper_forgo(); /* capabilities are a thread's own; it reads what strangers say */
     log_set_level(s->hub->log_level);
     loop_run(s->loop);
     return NULL;

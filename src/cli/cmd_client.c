@@ -202,14 +202,47 @@ int cmd_up(const struct options *o, struct events *out, struct fault *f)
     return up_run(&c, names, f);
 }
 
+/* Where only one was joined, no other can be meant; else they are named. */
+static int only_host(char name[static BOOK_NAME_LEN], const char *dir, struct fault *f)
+{
+    enum { NAMED = 8 };
+    struct statedir state;
+    struct book *b = NULL;
+    struct book_host *hosts = calloc(NAMED, sizeof(*hosts));
+    char names[200] = "see 'postern ls'";
+    struct fault unread;
+    int n = 0;
+    if (hosts != NULL && statedir_find(&state, dir) == 0 &&
+        statedir_has(state.path, "book.db") && book_open(&b, &state, &unread) == 0)
+        n = book_hosts(b, hosts, NAMED);
+    for (int i = 0, at = 0;
+         hosts != NULL && i < n && i < NAMED && at < (int)sizeof(names); i++)
+        at += snprintf(names + at, sizeof(names) - (size_t)at, "%s%.63s",
+                       i == 0 ? "one of: " : ", ", hosts[i].name);
+    if (hosts != NULL && n == 1)
+        (void)snprintf(name, BOOK_NAME_LEN, "%s", hosts[0].name);
+    book_close(b);
+    free(hosts);
+    if (n == 1)
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE, names,
+                     "an argument is missing: name the host");
+}
+
 int cmd_ping(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
     const char *host = o->arg_count > 0 ? o->args[0] : v[OPT_WHY].text;
-    if (host == NULL || (v[OPT_WHY].given && strcasecmp(host, v[OPT_WHY].text) != 0))
+    char only[BOOK_NAME_LEN];
+    if (host == NULL) {
+        int err = only_host(only, v[OPT_STATE].text, f);
+        if (err != 0)
+            return err;
+        host = only;
+    }
+    if (v[OPT_WHY].given && strcasecmp(host, v[OPT_WHY].text) != 0)
         return fault_set(f, POSTERN_ERR_USAGE, "see 'postern ping --help'",
-                         host == NULL ? "an argument is missing: name the host"
-                                      : "two hosts are named");
+                         "two hosts are named");
     struct ping_config c = {
         .client = cmd_client_config(o, out),
         .host = host,

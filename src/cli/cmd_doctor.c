@@ -327,6 +327,7 @@ int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
         doctor_machine(d);
         for (size_t i = 0; d->has_state && i < 2; i++)
             check_daemon(d, i == 0 ? "serve" : "up");
+        doctor_services(d);
         check_resolver(d);
         check_broker(d);
         check_certificate(d);

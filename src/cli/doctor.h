@@ -45,6 +45,8 @@ void doctor_wait(const char *what);
 
 /* State directory, disk, files, helper: this machine alone. */
 void doctor_machine(struct doctor *d);
+/* What this host publishes, where it does: whether it answers by TCP. */
+void doctor_services(struct doctor *d);
 /* Against the broker's where that is known. */
 void doctor_clock(struct doctor *d);
 

@@ -20,7 +20,13 @@
 #include "io/netmon.h"
 #include "session/gcm.h"
 
-enum { SKEW_BAD_S = 300, SKEW_WARN_S = 30, DISK_BAD_MIB = 4, DISK_WARN_MIB = 64 };
+enum {
+    SKEW_BAD_S = 300,
+    SKEW_WARN_S = 30,
+    SKEW_TOLD_S = 5,
+    DISK_BAD_MIB = 4,
+    DISK_WARN_MIB = 64
+};
 
 /* A file of the directory that cannot be used; the databases say why themselves. */
 static int try_files(const struct statedir *s, struct fault *f)
@@ -223,12 +229,11 @@ void doctor_clock(struct doctor *d)
     else if (text[0] != '\0' && off >= SKEW_WARN_S)
         doctor_say(d, "clock", off >= SKEW_BAD_S ? DOCTOR_BAD : DOCTOR_WARNING, apart,
                    "%s", span_clocks(skew, words));
+    else if (text[0] != '\0' && off < SKEW_TOLD_S) /* what the way there may take */
+        doctor_say(d, "clock", DOCTOR_OK, "", "goes with the broker's");
     else if (text[0] != '\0')
         doctor_say(d, "clock", DOCTOR_OK, "", "%s %s the broker's",
-                   span_apart(skew, span),
-                   skew > 0   ? "behind"
-                   : skew < 0 ? "ahead of"
-                              : "off");
+                   span_apart(skew, span), skew > 0 ? "behind" : "ahead of");
     else if (adjtimex(&t) == TIME_ERROR || (t.status & STA_UNSYNC) != 0)
         doctor_say(d, "clock", DOCTOR_WARNING, cure,
                    "nothing keeps this machine's clock right, as far as it can be "

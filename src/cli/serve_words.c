@@ -167,6 +167,8 @@ static void tell_service(FILE *out, const struct service *s, bool looked, bool f
     if (is_here(t) && looked)
         (void)fprintf(out, "  %s",
                       found ? "answers" : "nothing listens there yet: start it");
+    else if (!is_here(t) && !s->udp)
+        (void)fprintf(out, "  on another machine: 'postern doctor' tries it");
     tell_rest(out, s);
 }
 

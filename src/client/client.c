@@ -18,6 +18,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/stop.h"
+#include "path/detour.h"
 #include "path/net_sessions.h"
 #include "path/uplink_words.h"
 
@@ -51,6 +52,7 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
+    struct detour *detour;
     struct net_budget *budget; /* of what all of them send */
     struct homes homes;
     struct list entries;    /* the newest first */
@@ -90,11 +92,22 @@ static void write_own_key(struct client *c, const struct peer *p,
         log_debug("%s knows our key, but that was not written down", peer_name(p));
 }
 
+/* Another than `p` had a session, and has none now. */
+static bool is_awaited(const struct client *c, const struct peer *p)
+{
+    LIST_EACH (const struct entry, e, &c->entries, link)
+        if (e->peer != p && e->was_ready &&
+            (!peer_is_ready(e->peer) || peer_is_silent(e->peer)))
+            return true;
+    return false;
+}
+
 static void on_ready(void *ctx, struct peer *p)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
-    waiting_on_session(&c->waiting);
+    if (!is_awaited(c, p))
+        waiting_on_session(&c->waiting);
     if (e != NULL) {
         e->was_ready = true;
         if (e->refused != 0) /* another key than the book has it */
@@ -236,11 +249,20 @@ static bool is_answered(const struct client *c)
     return false;
 }
 
+/* The first that has no session, or one from which nothing comes; else the first. */
+static const struct entry *awaited_of(const struct client *c)
+{
+    LIST_EACH (const struct entry, e, &c->entries, link)
+        if (e->peer == NULL || !peer_is_ready(e->peer) || peer_is_silent(e->peer))
+            return e;
+    return list_empty(&c->entries) ? NULL : LIST_FIRST(&c->entries, struct entry, link);
+}
+
 static void look(void *ctx, struct waiting_view *v)
 {
     const struct client *c = ctx;
-    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    v->waits = !list_empty(&c->entries) && !c->stopped;
+    const struct entry *e = awaited_of(c);
+    v->waits = e != NULL && !c->stopped;
     v->asks = v->waits && uplink_is_up(e->home->endpoint.uplink);
     v->broker_is_up = homes_is_up(&c->homes);
     v->broker_was_up = homes_was_up(&c->homes);
@@ -252,7 +274,7 @@ static void describe_wait(void *ctx, char *why, size_t cap)
 {
     struct client *c = ctx;
     char reason[LADDER_REASON_LEN];
-    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
+    const struct entry *e = awaited_of(c);
     if (!uplink_is_up(e->home->endpoint.uplink))
         uplink_describe_wait(e->home->endpoint.uplink, why, cap);
     else
@@ -363,6 +385,8 @@ static void on_heard(void *ctx, struct peer *p, unsigned silent_s)
     struct client *c = ctx;
     struct event e;
     char what[BOOK_NAME_LEN + 64];
+    if (!is_awaited(c, p))
+        waiting_on_session(&c->waiting);
     client_back_event(&e, peer_name(p), silent_s);
     if (!c->config.quiet)
         events_print(c->config.out, &e);
@@ -627,16 +651,23 @@ void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void
         each(ctx, e->peer);
 }
 
-static void on_network(void *ctx, enum netmon_reason reason)
+static void on_detour(void *ctx)
 {
     struct client *c = ctx;
-    log_info("the network changed (%s)", netmon_reason_name(reason));
     net_sessions_enter(c->budget);
     homes_kick(&c->homes);
     LIST_EACH (struct entry, e, &c->entries, link)
         peer_on_network_change(e->peer);
     if (c->events->on_network != NULL)
         c->events->on_network(c->ctx);
+}
+
+static void on_network(void *ctx, enum netmon_reason reason)
+{
+    struct client *c = ctx;
+    log_info("the network changed (%s)", netmon_reason_name(reason));
+    detour_on_network_change(c->detour);
+    on_detour(c);
 }
 
 void client_tell_empty(struct client *c)
@@ -701,7 +732,8 @@ int client_open(struct client **out, const struct client_config *config,
                                   .events = &waiting_events,
                                   .ctx = c,
                                   .wait_ms = config->wait_ms,
-                                  .end_ms = config->end_ms};
+                                  .end_ms = config->end_ms,
+                                  .soon = config->soon};
     waiting_init(&c->waiting);
     timer_init(&c->sweep, c->loop, on_sweep, c);
     if (events->on_broker == NULL) /* else all is told as it comes */
@@ -715,6 +747,8 @@ int client_open(struct client **out, const struct client_config *config,
         stop_watch_output(c->stop);
     if (netmon_open(&c->netmon, c->loop, on_network, c) != 0)
         log_warn("changes of the network cannot be watched");
+    if (detour_open(&c->detour, c->loop, c->budget, on_detour, c) != 0)
+        c->detour = NULL;
     *out = c;
     return 0;
 }
@@ -733,6 +767,7 @@ void client_close(struct client *c)
     timer_stop(&c->sweep);
     waiting_fini(&c->waiting);
     netmon_close(c->netmon);
+    detour_close(c->detour);
     stop_close(c->stop);
     share_forget(&c->shares);
     loop_run(c->loop);
@@ -756,6 +791,14 @@ bool client_finds_up(struct client *c)
     return rc == 0;
 }
 
+static bool a_first_is_awaited(const struct client *c)
+{
+    LIST_EACH (const struct entry, e, &c->entries, link)
+        if (!e->was_ready)
+            return true;
+    return false;
+}
+
 void client_tell_retried(struct client *c, const struct fault *f)
 {
     struct fault told = *f;
@@ -763,7 +806,16 @@ void client_tell_retried(struct client *c, const struct fault *f)
         (void)snprintf(told.advice, sizeof(told.advice), "%.200s%s" ADVICE_RETRIED,
                        f->advice, f->advice[0] != '\0' ? "; " : "");
     events_fault(c->config.out, &told);
-    waiting_was_told(&c->waiting, f->what);
+    if (c->events->lasting || a_first_is_awaited(c))
+        waiting_was_told(&c->waiting, f->what);
+    else
+        waiting_again(&c->waiting, f->what);
+}
+
+void client_tell_wait(struct client *c, const char *why)
+{
+    if (waiting_takes(&c->waiting, why))
+        log_warn("waiting: %s", why);
 }
 
 int client_run(struct client *c, struct fault *f)

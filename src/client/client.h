@@ -21,6 +21,7 @@ struct client_config {
     struct events *out;     /* borrowed; path, rejected and fault events go here */
     bool quiet;             /* no path, rejected and relayed events */
     bool unfold; /* rejected events are printed for people too: each kind's reason */
+    bool soon;   /* its user sees nothing meanwhile: told after 2 s what it waits for */
     unsigned wait_ms; /* for a host or broker that is away; 0: the usual time */
     unsigned end_ms;  /* the command ends after that anyway; 0: it does not */
 };
@@ -80,6 +81,8 @@ MUST_CHECK int client_join(struct client *c, const struct link *invite,
  * stuck is told of after 5 s, for which this blocks; the waiting begins after that.
  */
 bool client_finds_up(struct client *c);
+/* Somebody waits, and why: told on stderr, unless it was of late. */
+void client_tell_wait(struct client *c, const char *why);
 /* Tells that fault, and that it goes on all the same. */
 void client_tell_retried(struct client *c, const struct fault *f);
 /* Calls `each` for every broker: for one connection to it, whatever keys need more. */

@@ -84,6 +84,11 @@ static struct peer *on_unshared(void *ctx)
     return t->peer;
 }
 
+static void on_wait(void *ctx, const char *why)
+{
+    client_tell_wait(((struct target *)ctx)->state->client, why);
+}
+
 static int listen_local(struct target *t, const ServiceInfo *info, struct fault *f)
 {
     struct connect_state *s = t->state;
@@ -94,6 +99,7 @@ static int listen_local(struct target *t, const ServiceInfo *info, struct fault 
                                 .state = client_statedir(s->client),
                                 .shares = client_shares(s->client),
                                 .on_unshared = on_unshared,
+                                .on_wait = on_wait,
                                 .ctx = t,
                                 .service = t->service,
                                 .udp = info->udp,

@@ -111,7 +111,14 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
         tell_refused(ctx, code, reason);
 }
 
-/* Alone, the engine says what it waits for. */
+static void on_wait(void *ctx, struct call *c, const char *why)
+{
+    struct forward *fw = ctx;
+    (void)c;
+    if (fw->config.on_wait != NULL)
+        fw->config.on_wait(fw->config.ctx, why);
+}
+
 static void on_shared_wait(void *ctx, const char *why)
 {
     struct forward *fw = ctx;
@@ -173,6 +180,7 @@ static void carry(struct forward *fw, int fd)
                              .service = fw->service,
                              .fd = fd,
                              .on_answer = on_answer,
+                             .on_wait = on_wait,
                              .ctx = fw};
     if (cc.peer == NULL) {
         linger_break(fd);

@@ -24,6 +24,8 @@ struct forward_config {
     struct share_list *shares;    /* borrowed, with it */
     /* No daemon takes connections any more: gives a peer to go on with, or NULL. */
     struct peer *(*on_unshared)(void *ctx);
+    /* A connection waits for the host, and why; may be NULL. */
+    void (*on_wait)(void *ctx, const char *why);
     void *ctx;
     const char *service; /* copied */
     bool udp;

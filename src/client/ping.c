@@ -153,6 +153,7 @@ int ping_run(const struct ping_config *c, struct fault *f)
     struct ping s = {.config = c};
     struct client_config cc = c->client;
     cc.end_ms = c->timeout_ms;
+    cc.soon = true;
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;

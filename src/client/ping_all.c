@@ -10,7 +10,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 
-enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
+enum { TICK_MS = 50, KIND_MAX_MS = 12000, TELL_MS = 2000 };
 
 /* What the time of --timeout did not reach says nothing of the kind. */
 #define NO_TIME "not tried: no time left (--timeout)"
@@ -21,12 +21,23 @@ struct attempt_of_kind {
     enum path_kind kind;
     struct timer timer;
     uint64_t began_us, max_us;
-    bool works;
+    bool works, told;
     bool untried; /* or cut off before it had its time */
     uint64_t took_us;
     struct path path; /* as it was when it worked: for its addresses and round trip */
     char reason[LADDER_REASON_LEN];
 };
+
+/* Where no terminal shows what is tried. Before a session stands, that is told of. */
+static void tell_slow(struct attempt_of_kind *s, uint64_t took_us)
+{
+    if (s->told || took_us < TELL_MS * 1000ull || !peer_is_ready(s->peer) ||
+        log_shows_progress())
+        return;
+    s->told = true;
+    log_warn("waiting: %s is still being tried, for %u s at most",
+             path_kind_name(s->kind), (unsigned)(s->max_us / 1000000));
+}
 
 static void on_tick(void *ctx)
 {
@@ -35,8 +46,10 @@ static void on_tick(void *ctx)
     uint64_t took_us = clock_us() - s->began_us;
     s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
     bool over = peer_has_broker(s->peer) && peer_kind_ended(s->peer, s->kind);
-    if (!s->works && !over && took_us < s->max_us)
+    if (!s->works && !over && took_us < s->max_us) {
+        tell_slow(s, took_us);
         return;
+    }
     if (!s->works && !peer_has_broker(s->peer)) { /* it says nothing of this kind */
         struct fault f;
         (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
@@ -130,6 +143,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, uint64_t m
     struct attempt_of_kind s = {.kind = kind, .max_us = max_us};
     cc.paths = 1u << kind | 1u << PATH_RELAY;
     cc.quiet = true;
+    cc.soon = true;
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;

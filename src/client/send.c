@@ -38,7 +38,7 @@ enum {
 };
 
 /* From its last sign of life: said; over, before its first word and later on. */
-enum { SAY_S = 5, FIRST_S = 30, LATE_S = 300 };
+enum { SAY_S = 2, FIRST_S = 30, LATE_S = 300 };
 
 /* A host that comes back publishes what its programs take a moment later. */
 enum { AGAIN_MS = 500, LONG_MS = 1000, GRACE_MS = 3000 };
@@ -726,6 +726,7 @@ int send_run(const struct client_config *c, const char *const *paths, size_t cou
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     s->config = *c;
+    s->config.soon = true;
     s->wait_ms = c->wait_ms;
     s->host = host;
     s->f = f;

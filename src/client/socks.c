@@ -169,6 +169,12 @@ static void on_end(void *ctx, struct call *call)
     conn_free(ctx);
 }
 
+static void on_wait(void *ctx, struct call *call, const char *why)
+{
+    (void)call;
+    client_tell_wait(((struct conn *)ctx)->socks->client, why);
+}
+
 static void start_connect(struct conn *c, const struct socks_target *t)
 {
     struct fault f = {0};
@@ -188,6 +194,7 @@ static void start_connect(struct conn *c, const struct socks_target *t)
                              .service = port,
                              .fd = -1, /* it gets the reply first */
                              .on_answer = on_answer,
+                             .on_wait = on_wait,
                              .on_end = on_end,
                              .ctx = c};
     if (call_start(NULL, c->socks->calls, &cc) != 0)
@@ -204,6 +211,12 @@ static void on_flow_answer(void *ctx, struct call *call, unsigned code,
     fl->open = code == STREAM_OK;
     if (fl->open)
         early_send(&fl->early, call);
+}
+
+static void on_flow_wait(void *ctx, struct call *call, const char *why)
+{
+    struct flow *fl = ctx;
+    on_wait(fl->conn, call, why);
 }
 
 static void on_flow_datagram(void *ctx, struct call *call, const uint8_t *data,
@@ -249,6 +262,7 @@ static struct flow *flow_for(struct conn *c, const struct socks_target *t)
                              .service = service,
                              .fd = -1,
                              .on_answer = on_flow_answer,
+                             .on_wait = on_flow_wait,
                              .on_datagram = on_flow_datagram,
                              .on_end = on_flow_end,
                              .ctx = fl};

@@ -12,10 +12,12 @@ enum {
     CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
     TIMEOUT_GRACE_MS = 30000,
     TELL_MS = 5000, /* whoever waits for a first session is told why */
-    TELL_BROKER_MS = 2500,
+    TELL_SOON_MS = 2000,
+    TELL_BROKER_MS = 2000,
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
     REMIND_MS = 30000,    /* the same is said again */
     REMIND_LATER_MS = 5 * 60000,
+    OTHER_MS = 5000, /* between two causes of those who wait in turn */
 };
 
 static void look(const struct waiting *w, struct waiting_view *v)
@@ -184,7 +186,7 @@ static void describe(const struct waiting *w, const struct waiting_view *v, char
 static bool is_early(const struct waiting *w, const struct waiting_view *v)
 {
     return !timer_is_active(&w->patience) && v->asks &&
-           loop_now_ms(w->loop) - w->began_ms < TELL_MS;
+           loop_now_ms(w->loop) - w->began_ms < (w->soon ? TELL_SOON_MS : TELL_MS);
 }
 
 /* The same as before: that it goes on is said again, for the first minutes often. */
@@ -225,6 +227,27 @@ void waiting_was_told(struct waiting *w, const char *what)
 {
     (void)snprintf(w->told, sizeof(w->told), "%s", what);
     w->told_ms = loop_now_ms(w->loop);
+}
+
+void waiting_again(struct waiting *w, const char *what)
+{
+    if (!timer_is_active(&w->tell)) {
+        w->began_ms = loop_now_ms(w->loop);
+        timer_every(&w->tell, TELL_MS, TELL_MS);
+    }
+    waiting_was_told(w, what);
+}
+
+/* Behind what was told there may be an advice. */
+bool waiting_takes(struct waiting *w, const char *why)
+{
+    size_t len = strlen(w->told);
+    bool same = len > 0 && strncmp(why, w->told, len) == 0;
+    if (w->told_ms != 0 &&
+        loop_now_ms(w->loop) - w->told_ms < (same ? REMIND_MS : OTHER_MS))
+        return false;
+    waiting_was_told(w, why);
+    return true;
 }
 
 /* ----------------------------------------------------------------------- life cycle */

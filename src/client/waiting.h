@@ -38,6 +38,7 @@ struct waiting {
     void *ctx;
     unsigned wait_ms; /* for a host or broker that is away; 0: the usual time */
     unsigned end_ms;  /* the command ends after that anyway; 0: it does not */
+    bool soon;        /* told sooner what it waits for */
     uint64_t began_ms;
     uint64_t asks_ms;      /* since when there is a broker to ask; else began_ms */
     struct timer end;      /* of `wait_ms`, until a session stands */
@@ -49,13 +50,21 @@ struct waiting {
     uint64_t told_ms;
 };
 
-/* The caller sets `loop`, `events`, `ctx`, `wait_ms` and `end_ms` before. */
+/* The caller sets what stands before `began_ms`, first. */
 void waiting_init(struct waiting *w);
 void waiting_fini(struct waiting *w);
 /* From now on people are told what it waits for, on stderr, until a session stood. */
 void waiting_tell(struct waiting *w);
 /* `what` was told already: it is not said again for half a minute. */
 void waiting_was_told(struct waiting *w, const char *what);
+/*
+ * A session that stood is waited for again, and `what`, which keeps it, was told: it is
+ * said again as before the first one.
+ */
+void waiting_again(struct waiting *w, const char *what);
+/* Somebody waits because of `why`: true when that is to be told him, which it has not
+ * been of late. */
+bool waiting_takes(struct waiting *w, const char *why);
 /* Nothing was tried yet: the time counts from now. */
 void waiting_begin_anew(struct waiting *w);
 

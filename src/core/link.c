@@ -225,17 +225,43 @@ static size_t between(const char *at)
     return 0;
 }
 
+/*
+ * What a web form, a chat or a mail filter wrote in place of a link's punctuation: %3A,
+ * or %253A where two did. Returns its length and the character, else 0.
+ */
+static size_t escaped(const char *at, char *out)
+{
+    static const char plain[] = ":/[]#<>\" ";
+    static const char *const hex[] = {"3a", "2f", "5b", "5d", "23",
+                                      "3c", "3e", "22", "20"};
+    size_t len = 1;
+    if (*at != '%')
+        return 0;
+    while (strncmp(at + len, "25", 2) == 0)
+        len += 2;
+    for (size_t i = 0; i < sizeof(hex) / sizeof(hex[0]); i++) {
+        if (strncasecmp(at + len, hex[i], 2) == 0) {
+            *out = plain[i];
+            return len + 2;
+        }
+    }
+    return 0;
+}
+
 static void copy_take(struct copy *c, const char *text)
 {
     c->len = 0;
     for (bool edge = false; *text != '\0';) {
-        size_t skip = between(text);
+        char one = *text;
+        size_t coded = escaped(text, &one);
+        bool odd = coded > 0 && strchr(" <>\"", one) != NULL;
+        size_t skip = coded == 0 ? between(text) : odd ? 1 : 0;
         if (skip == 0) {
             c->edge[c->len] = edge;
-            c->text[c->len++] = *text;
+            c->text[c->len++] = one;
         }
         edge = skip > 0;
-        text += skip > 0 ? skip : 1;
+        text += coded > 0 ? coded : skip > 0 ? skip : 1;
     }
     c->text[c->len] = '\0';
     c->edge[c->len] = true;
@@ -293,6 +319,26 @@ static int parse_each(struct link *l, const struct copy *c, const char *scheme,
     return rc;
 }
 
+/*
+ * Without its scheme, or with a part of it: HOST:PORT/i/..., //HOST:PORT/i/...,
+ * ostern://HOST:PORT/i/... NOTFOUND: it does not look like that.
+ */
+static int parse_bare(struct link *l, const struct copy *c, struct fault *f)
+{
+    static const char word[] = "postern:";
+    const char *behind = strstr(c->text, "://"), *at = c->text;
+    if (behind != NULL && (size_t)(behind - at) < sizeof(word) - 1)
+        at = behind + 1;
+    else if (strncasecmp(at, word, sizeof(word) - 1) == 0)
+        at += sizeof(word) - 1;
+    at += strspn(at, "/");
+    const char *slash = strchr(at, '/');
+    if (slash == NULL || memchr(at, ':', (size_t)(slash - at)) == NULL ||
+        strchr("abi", lower(slash[1])) == NULL || slash[1] == '\0' || slash[2] != '/')
+        return POSTERN_ERR_NOTFOUND;
+    return parse_behind(l, c, (size_t)(at - c->text), false, f);
+}
+
 int link_parse(struct link *l, const char *text, struct fault *f)
 {
     struct copy c;
@@ -305,6 +351,8 @@ int link_parse(struct link *l, const char *text, struct fault *f)
     if (rc == POSTERN_ERR_NOTFOUND && (parse_each(l, &c, "https://", true, NULL) == 0 ||
                                        parse_each(l, &c, "http://", true, NULL) == 0))
         rc = 0;
+    if (rc == POSTERN_ERR_NOTFOUND)
+        rc = parse_bare(l, &c, &why);
     if (rc == POSTERN_ERR_NOTFOUND && c.len == 0)
         rc = fault_set(&why, POSTERN_ERR_INVALID, again, "the link is empty");
     else if (rc == POSTERN_ERR_NOTFOUND)

@@ -43,8 +43,9 @@ struct link {
 void link_format(const struct link *l, char text[static LINK_TEXT_LEN]);
 /*
  * The first whole link in a text as people copy it: between its letters may be white
- * space, line breaks, quotes and brackets, around it words, in it capital letters; and
- * https://HOST[:PORT]/i/PAYLOAD or https://HOST[:PORT]/#i/PAYLOAD is the same link. On
+ * space, line breaks, quotes and brackets, around it words, in it capital letters and
+ * %3A for a colon; and https://HOST[:PORT]/i/PAYLOAD or https://HOST[:PORT]/#i/PAYLOAD
+ * is the same link, and so is one that has lost its scheme, where nothing else is. On
  * failure fills `f` with what is wrong with the first and what to do. `text` is a
  * stranger's: no more than LINK_INPUT_MAX of it is looked at.
  */

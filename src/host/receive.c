@@ -38,6 +38,7 @@ enum {
 struct incoming {
     int fd;
     char who[64];
+    const struct statedir *state;
     struct events *out;
     struct store *store;
     struct transfer_file *files;
@@ -389,6 +390,15 @@ static int on_frame(struct incoming *in, enum transfer_type type, size_t len)
     }
 }
 
+/* One that was killed holds its lock for a moment longer than its connections. */
+static bool serve_runs(const struct incoming *in)
+{
+    struct statedir_holder h;
+    for (int i = 0; i < 5 && statedir_held(in->state, "serve", &h); i++)
+        (void)!ready_wait(NULL, 0, 50);
+    return statedir_held(in->state, "serve", &h);
+}
+
 /* Whatever ends it, but that he went away himself, he is told; here and nowhere else.
  */
 static void refuse(struct incoming *in, int err)
@@ -440,10 +450,12 @@ static void serve_sender(struct incoming *in)
     store_leave(in->store, &in->part, false);
     store_tidy(in->store);
     refuse(in, err);
+    bool own = err == POSTERN_ERR_CLOSED && half && !serve_runs(in);
     if (err == POSTERN_ERR_CLOSED && half)
-        log_warn("%s went away in the middle of %.200s: when it sends that again, it "
-                 "goes on where it was",
-                 in->who, in->files[in->current].path);
+        log_warn("%s%s in the middle of %.200s: when %s sends that again, it goes on "
+                 "where it was",
+                 own ? "the 'postern serve' of this machine" : in->who,
+                 own ? " ended" : " went away", in->files[in->current].path, in->who);
 }
 
 /* ------------------------------------------------------------------------- all of them
@@ -453,6 +465,7 @@ struct receive {
     struct loop *loop;
     struct events *out;
     const char *dir;
+    const struct statedir *state;
     uint64_t max;
     struct crowd crowd;
 };
@@ -470,6 +483,7 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who,
     in->out = r->out;
     in->place = s->place;
     in->max = r->max;
+    in->state = r->state;
     in->heard_us = clock_us();
     in->store = &store;
     (void)snprintf(in->who, sizeof(in->who), "%.63s", who);
@@ -524,7 +538,7 @@ int receive_run(const struct statedir *state, const char *dir, uint64_t max,
                 struct events *out, struct fault *f)
 {
     static const struct taker_events events = {on_connection, tell_ready};
-    struct receive r = {.out = out, .dir = dir, .max = max};
+    struct receive r = {.out = out, .dir = dir, .state = state, .max = max};
     struct store store;
     struct taker *taker = NULL;
     struct stop *stop = NULL;

@@ -33,6 +33,7 @@
 #include "io/resolve.h"
 #include "io/statedir.h"
 #include "io/systemd.h"
+#include "path/detour.h"
 #include "path/net.h"
 #include "path/net_sessions.h"
 #include "path/uplink_words.h"
@@ -46,6 +47,7 @@ enum {
 struct serve {
     struct host host;
     const struct serve_config *config;
+    struct detour *detour;
     int lock; /* of the state directory; -1: not held */
     struct local_commands *commands;
     struct portal_answers *answers;
@@ -256,15 +258,23 @@ static void on_presence_end(struct presence *p)
 static const struct presence_events presence_events = {
     {on_up, on_down, on_control, presence_familiar}, on_presence_end};
 
-static void on_network(void *ctx, enum netmon_reason reason)
+static void on_detour(void *ctx)
 {
     struct serve *s = ctx;
-    log_info("the network changed (%s)", netmon_reason_name(reason));
     net_sessions_enter(s->host.budget);
     for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
          p = presences_next(s->host.presences, p))
         uplink_kick(p->endpoint.uplink);
-    clients_on_network_change(s->host.clients);
+    if (s->host.clients != NULL)
+        clients_on_network_change(s->host.clients);
+}
+
+static void on_network(void *ctx, enum netmon_reason reason)
+{
+    struct serve *s = ctx;
+    log_info("the network changed (%s)", netmon_reason_name(reason));
+    detour_on_network_change(s->detour);
+    on_detour(s);
 }
 
 /* ------------------------------------------------------------------ reload, revoke */
@@ -558,6 +568,8 @@ static int run_loop(struct serve *s, struct fault *f)
     if (rc == 0 && netmon_open(&netmon, h->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
     if (rc == 0)
+        rc = detour_open(&s->detour, h->loop, h->budget, on_detour, s);
+    if (rc == 0)
         rc = open_parts(s, f);
     if (rc == 0) {
         timer_init(&s->sweep, h->loop, on_sweep, s);
@@ -574,6 +586,7 @@ static int run_loop(struct serve *s, struct fault *f)
     }
     close_parts(s);
     netmon_close(netmon);
+    detour_close(s->detour);
     local_commands_close(s->commands);
     loop_run(h->loop);
     free(h->visits); /* after the streams that are told here of their end */

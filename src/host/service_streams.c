@@ -39,6 +39,7 @@ struct service_streams {
     struct holdings all;    /* by device, of the descriptors for services */
     struct holdings lan;    /* by device, of the streams to hosts of the LAN */
     struct minute refusals; /* of devices, in the log */
+    struct repeat told;     /* the same, on the screen */
 };
 
 struct service_stream {
@@ -197,16 +198,48 @@ static int reply_open(struct service_stream *ss, bool datagrams)
     return err;
 }
 
+/* Whoever serves sees at once that a service is down, or that somebody lacks it. */
+static void tell_refused(struct service_stream *ss, const char *who, const char *reason)
+{
+    struct event e;
+    const char *service = ss->service.name;
+    char text[sizeof(ss->of->told.text)];
+    size_t len = strlen(service); /* "web at PLACE: WHY": which service is said */
+    bool again =
+        strncmp(reason, service, len) == 0 && strncmp(reason + len, " at ", 4) == 0;
+    unsigned left_out;
+    (void)snprintf(text, sizeof(text), "%s %s %s", who, service, reason);
+    if (ss->host->out == NULL ||
+        !repeat_tell(&ss->of->told, text, loop_now_ms(ss->host->loop), &left_out))
+        return;
+    event_begin(&e, "refused");
+    event_text(&e, "who", who);
+    event_text(&e, "service", service);
+    event_text(&e, "reason", again ? reason + len + 1 : reason);
+    if (left_out > 0)
+        event_int(&e, "repeated", left_out);
+    events_print(ss->host->out, &e);
+}
+
 static void refuse(struct service_stream *ss, enum stream_code code, const char *reason)
 {
-    if (ss->visit.all != NULL)
+    const struct portal_visit *v = &ss->visit;
+    bool visit = v->all != NULL, device = ss->tie != NULL && ss->name[0] != '\0';
+    bool tell = (visit || device) &&
+                minute_tell(&ss->of->refusals, loop_now_ms(ss->host->loop));
+    if (visit) {
         portal_visit_refused(&ss->visit, reason);
-    else if (ss->tie != NULL && ss->name[0] != '\0' &&
-             minute_tell(&ss->of->refusals, loop_now_ms(ss->host->loop))) {
+    } else if (tell) {
         look_where(ss, true);
         audit_note(ss->host->audit, "refused", ss->name, ss->from, ss->service.name,
                    reason);
     }
+    if (tell)
+        tell_refused(ss,
+                     !visit                  ? ss->name
+                     : v->account[0] != '\0' ? v->account
+                                             : v->visitor,
+                     reason);
     stream_refuse(ss->pump, code, reason);
 }
 

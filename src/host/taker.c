@@ -17,7 +17,14 @@
 #include "io/log.h"
 #include "io/sock.h"
 
-enum { WHO_LEN = 64, REPLY_MS = 5000, BURST = 16, AGAIN_MS = 500 };
+enum {
+    WHO_LEN = 64,
+    REPLY_MS = 5000,
+    BURST = 16,
+    AGAIN_MS = 500,
+    REMIND_MS = 30000,
+    REMIND_MAX_MS = 300000
+};
 
 struct taker {
     int conn, bringer;
@@ -26,7 +33,9 @@ struct taker {
     struct loop *loop;
     const struct statedir *state;
     const char *service, *program;
-    bool told; /* why the next `serve` does not take it */
+    bool told;                  /* why the next `serve` does not take it */
+    uint64_t since_ms, told_ms; /* of the wait */
+    unsigned pause_ms;          /* until it is told again */
     const struct taker_events *events;
     void *ctx;
 };
@@ -134,6 +143,8 @@ static void on_conn(void *ctx, int events)
     t->told = false;
     log_warn("the running 'postern serve' ended: '%s' waits until it is back",
              t->program);
+    t->since_ms = t->told_ms = loop_now_ms(t->loop);
+    t->pause_ms = REMIND_MS;
     timer_start(&t->again, AGAIN_MS);
 }
 
@@ -155,6 +166,19 @@ static int start(struct taker *t, struct fault *f)
     return err;
 }
 
+/* Who looks later shall see it, too: ever more seldom. */
+static void remind(struct taker *t)
+{
+    uint64_t now_ms = loop_now_ms(t->loop);
+    if (now_ms - t->told_ms < t->pause_ms)
+        return;
+    t->told_ms = now_ms;
+    t->pause_ms = 2 * t->pause_ms < REMIND_MAX_MS ? 2 * t->pause_ms : REMIND_MAX_MS;
+    log_warn(
+        "'%s' has waited for %u s now for 'postern serve', which does not run here",
+        t->program, (unsigned)((now_ms - t->since_ms) / 1000));
+}
+
 static void on_again(void *ctx)
 {
     struct taker *t = ctx;
@@ -169,6 +193,8 @@ static void on_again(void *ctx)
         log_warn("%s; %s", f.what, f.advice);
         t->told = true;
     }
+    if (err == POSTERN_ERR_NOTFOUND)
+        remind(t);
     timer_start(&t->again, AGAIN_MS);
 }
 

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/egress.h"
 #include "io/loop.h"
 #include "io/nat64_way.h"
 #include "io/oserr.h"
@@ -39,6 +40,9 @@ struct dial {
     int first_err;
     dial_cb cb;
     void *ctx;
+    bool outward;
+    unsigned also;                 /* an interface; 0: none */
+    unsigned over[DIAL_ADDRS_MAX]; /* of each address; 0: the routes', or the chosen */
     int segment; /* largest of TCP, in bytes; 0: what the kernel finds */
 };
 
@@ -146,6 +150,8 @@ static void attempt_start(struct dial *d)
     a->fd = fd;
     if (d->segment > 0)
         tcp_segment_max(fd, d->segment);
+    if (d->outward)
+        egress_bind(fd, d->over[i] != 0 ? d->over[i] : egress_towards(&d->addrs[i]));
     if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
         int err = oserr(errno);
         attempt_end(a, false);
@@ -192,8 +198,10 @@ static void on_timer(void *ctx)
         return;
     }
     uint64_t wait = until - now;
-    if (d->next < d->count && wait > DIAL_STAGGER_MS)
-        wait = DIAL_STAGGER_MS;
+    bool other = d->next + 1 < d->count && d->over[d->next + 1] != 0;
+    unsigned stagger_ms = other ? DIAL_OTHER_MS : DIAL_STAGGER_MS;
+    if (d->next < d->count && wait > stagger_ms)
+        wait = stagger_ms;
     timer_start(&d->timer, wait);
     if (d->next < d->count)
         attempt_start(d);
@@ -219,13 +227,22 @@ static struct dial *dial_new(struct loop *loop, unsigned timeout_ms, dial_cb cb,
 
 /* ------------------------------------------------------------- what is to be tried */
 
-static void add(struct dial *d, const struct addr *a)
+static void add_over(struct dial *d, const struct addr *a, unsigned interface)
 {
     for (size_t i = 0; i < d->count; i++)
-        if (addr_equal(&d->addrs[i], a))
+        if (addr_equal(&d->addrs[i], a) && d->over[i] == interface)
             return;
-    if (d->count < DIAL_ADDRS_MAX)
+    if (d->count < DIAL_ADDRS_MAX) {
+        d->over[d->count] = interface;
         d->addrs[d->count++] = *a;
+    }
+}
+
+static void add(struct dial *d, const struct addr *a)
+{
+    add_over(d, a, 0);
+    if (d->also != 0)
+        add_over(d, a, d->also);
 }
 
 /*
@@ -353,6 +370,18 @@ int dial_start_known(struct dial **out, struct loop *loop,
 void dial_limit_segments(struct dial *d, int bytes)
 {
     d->segment = bytes;
+}
+
+void dial_go_out(struct dial *d, unsigned also)
+{
+    struct addr addrs[DIAL_ADDRS_MAX];
+    size_t n = d->count;
+    d->outward = true;
+    d->also = also;
+    memcpy(addrs, d->addrs, sizeof(addrs));
+    d->count = 0;
+    for (size_t i = 0; i < n; i++)
+        add(d, &addrs[i]);
 }
 
 void dial_cancel(struct dial *d)

@@ -15,6 +15,7 @@
 #define DIAL_ADDRS_MAX 8
 #define DIAL_KNOWN_MAX 4 /* of them, addresses known from earlier */
 #define DIAL_STAGGER_MS 150
+#define DIAL_OTHER_MS 40  /* the same over another interface: this one is silent */
 #define DIAL_NAME_MS 4000 /* a name is waited for, once nothing else is left to try */
 
 struct dial;
@@ -66,6 +67,12 @@ MUST_CHECK int dial_start_known(struct dial **out, struct loop *loop,
 #define DIAL_SEGMENT 1160      /* an IPv4 packet of 1200 bytes, an IPv6 one of 1220 */
 #define DIAL_SEGMENT_SMALL 536 /* an IPv4 packet of 576 (RFC 9293 section 3.7.1) */
 void dial_limit_segments(struct dial *d, int bytes);
+/*
+ * Right after the start: it is to the Internet, by the way that is chosen
+ * (io/egress.h); and each address over the interface `also` as well, a little later. 0:
+ * not.
+ */
+void dial_go_out(struct dial *d, unsigned also);
 /* The callback will not run. NULL is fine. */
 void dial_cancel(struct dial *d);
 

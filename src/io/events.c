@@ -45,7 +45,7 @@ static const struct event_words event_table[] = {
     {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
     {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; where it still lists this device, 'postern revoke' there takes it off"},
-    {"refused",  "{peer}: {service} {code}: {reason}"},
+    {"refused",  "[{peer}: ][refused {who}: ]{service}[ {code}]: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, last heard {silent_s} s ago][, not direct: {why}]"},
     {"daemon",   "{role}: running {running}"},
     {"netcheck", "{profile}[\n  would help: {needs}]\n  {words}[\n  seen as {seen_as}][\n  from: {uplinks}][\n  UDP: {udp}, mapping {mapping}, filtering "

@@ -474,6 +474,13 @@ static void start_first(struct loop *loop)
     helper.told_lost = true;
 }
 
+void helper_forgo(void)
+{
+    if (caps_have(CAPS_NET_ADMIN) || caps_have(CAPS_NET_RAW))
+        caps_keep(CAPS_CHOWN | CAPS_DAC_OVERRIDE | CAPS_DAC_READ_SEARCH | CAPS_FOWNER |
+                  CAPS_NET_BIND_SERVICE);
+}
+
 static void open_locked(struct loop *loop)
 {
     if (helper.users++ > 0)
@@ -484,8 +491,10 @@ static void open_locked(struct loop *loop)
         return;
     }
     int rc = keeper_open(&helper.keeper, helper.why, sizeof(helper.why));
-    if (rc == POSTERN_ERR_NOTFOUND || rc == POSTERN_ERR_PERM)
+    if (rc == POSTERN_ERR_NOTFOUND || rc == POSTERN_ERR_PERM) {
+        helper_forgo();
         return;
+    }
     if (rc == 0)
         start_first(loop);
     log_debug("privileged helper: %s", helper.can != 0 ? "running" : helper.why);

@@ -31,6 +31,11 @@
  */
 void helper_open(struct loop *loop);
 void helper_close(void);
+/*
+ * Of a thread that neither opens a helper nor was started by one that had: it gives up
+ * what that one does. What it has not is no error.
+ */
+void helper_forgo(void);
 
 /*
  * Who wants to hear that there is a helper again: told by the loop, and may neither add

@@ -3,6 +3,8 @@
 #include "io/local_fault.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int local_fault_silent(const struct statedir *s, const char *role, int err,
                        struct fault *f)
@@ -33,8 +35,16 @@ int local_fault_deaf(const struct statedir *s, const char *role, struct fault *f
 
 int local_fault(const struct statedir *s, const char *role, int err, struct fault *f)
 {
+    char path[STATEDIR_SOCKET_LEN];
+    struct stat st;
     switch (err) {
     case POSTERN_ERR_PERM:
+        statedir_socket(s, role, path);
+        if (stat(path, &st) == 0 && st.st_uid == geteuid())
+            return fault_set(f, err, "end it and start it again",
+                             "the socket of the running 'postern %s' is this user's, "
+                             "and its mode forbids to use it",
+                             role);
         return fault_set(f, err, "run this as the user who started it",
                          "the running 'postern %s' belongs to another user", role);
     case POSTERN_ERR_TIMEOUT:

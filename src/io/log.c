@@ -51,13 +51,18 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 
 #define CLEAR_LINE "\r\033[K"
 
+bool log_shows_progress(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && (term == NULL || strcmp(term, "dumb") != 0);
+}
+
 void log_progress(const char *fmt, ...)
 {
     enum { WIDTH = 79 };
     char line[sizeof(CLEAR_LINE) + 4 * WIDTH] = CLEAR_LINE;
-    const char *term = getenv("TERM");
     va_list ap;
-    if (!isatty(STDERR_FILENO) || (term != NULL && strcmp(term, "dumb") == 0))
+    if (!log_shows_progress())
         return;
     va_start(ap, fmt);
     (void)vsnprintf(line + strlen(CLEAR_LINE), WIDTH + 1, fmt, ap);

@@ -7,6 +7,8 @@
 #ifndef POSTERN_IO_LOG_H
 #define POSTERN_IO_LOG_H
 
+#include <stdbool.h>
+
 #include "core/err.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -25,6 +27,8 @@ void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);
  * log or on stdout, takes the place of. Where stderr is none nothing is written.
  */
 void log_progress(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Whether that is shown: else whoever waits has to be told by a line of the log. */
+bool log_shows_progress(void);
 /* Takes it away; harmless when there is none. */
 void log_progress_end(void);
 /* An error line made of a fault: what, then what to do. */

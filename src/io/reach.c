@@ -265,6 +265,8 @@ int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, vo
         destroy(r);
         return rc;
     }
+    if (c->via == NULL)
+        dial_go_out(r->dial, c->also);
     dial_limit_segments(r->dial, c->small ? DIAL_SEGMENT_SMALL : DIAL_SEGMENT);
     *out = r;
     return 0;

@@ -30,6 +30,7 @@ struct reach_config {
     unsigned timeout_ms;
     /* Segments as small as any path must take: for little, that must not be lost. */
     bool small;
+    unsigned also; /* an interface over which it is tried as well; 0: none */
 };
 
 /*

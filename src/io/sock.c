@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/egress.h"
 #include "io/nat64_way.h"
 #include "io/oserr.h"
 #include "io/sockaddr.h"
@@ -76,14 +77,20 @@ int sock_udp(const struct addr *at, const struct sock_options *o)
     return open_bound(at, SOCK_DGRAM, o);
 }
 
-int sock_udp_to(const struct addr *to)
+static int udp_to(const struct addr *to, unsigned interface)
 {
     struct sockaddr_storage ss;
     socklen_t len = sockaddr_from_addr(&ss, to);
     int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return oserr(errno);
+    egress_bind(fd, interface);
     return connect(fd, (struct sockaddr *)&ss, len) == 0 ? fd : give_up(fd);
+}
+
+int sock_udp_to(const struct addr *to)
+{
+    return udp_to(to, 0);
 }
 
 int sock_pair(int fds[static 2])
@@ -271,7 +278,7 @@ int sock_remote(int fd, struct addr *a)
 static int source_by_routes(const struct addr *to, struct addr *from)
 {
     *from = (struct addr){0};
-    int fd = sock_udp_to(to);
+    int fd = udp_to(to, egress_towards(to));
     if (fd < 0)
         return fd;
     int rc = sock_local(fd, from);

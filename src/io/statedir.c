@@ -40,6 +40,7 @@ static const char *const key_migrations[] = {
 
 static int state_fault(struct fault *f, int e, const char *path)
 {
+    struct stat st;
     switch (e) {
     case EMFILE:
     case ENFILE:
@@ -47,6 +48,11 @@ static int state_fault(struct fault *f, int e, const char *path)
         return fault_lack(f, POSTERN_ERR_LIMIT);
     case EACCES:
     case EPERM:
+        if (stat(path, &st) == 0 && st.st_uid == geteuid())
+            return fault_set(f, POSTERN_ERR_PERM, "run 'chmod 700' on it",
+                             "the state directory %.200s is this user's, and its mode "
+                             "forbids to use it",
+                             path);
         return fault_set(f, POSTERN_ERR_PERM,
                          "run as the user who owns it, or choose another with --state",
                          "no permission to use the state directory %.200s", path);
@@ -75,6 +81,7 @@ static int choose_path(char *path, size_t cap, const char *option)
     const char *xdg = getenv("XDG_STATE_HOME");
     const char *home = getenv("HOME");
     int n = -1;
+    path[0] = '\0';
     if (option != NULL)
         n = snprintf(path, cap, "%s", option);
     else if (env != NULL && env[0] != '\0')
@@ -85,7 +92,9 @@ static int choose_path(char *path, size_t cap, const char *option)
         n = snprintf(path, cap, "%s/postern", xdg);
     else if (home != NULL && home[0] == '/')
         n = snprintf(path, cap, "%s/.local/state/postern", home);
-    return n > 0 && (size_t)n < cap ? 0 : POSTERN_ERR_INVALID;
+    return n > 0 && (size_t)n < cap && strncmp(path, "~/", 2) != 0
+               ? 0
+               : POSTERN_ERR_INVALID;
 }
 
 /* mkdir -p, all of them private; errno is left on failure. */
@@ -131,9 +140,9 @@ static int check_owner(const char *path, const struct stat *st, struct fault *f)
     if (is_of_who_called(st))
         return 0;
     /* No cure is named: whose it should be is theirs to know, and may well be so. */
-    log_warn("the state directory %.200s belongs to user %u, who can take its keys and "
-             "change who comes in",
-             path, (unsigned)st->st_uid);
+    log_warn("root works here with the keys and lists of user %u (%.200s): all right "
+             "if that is you, as another than that user can change them",
+             (unsigned)st->st_uid, path);
     return 0;
 }
 
@@ -163,8 +172,15 @@ static int check_openness(const char *path, const struct stat *st, struct fault 
     return 0;
 }
 
-static int nameless(struct fault *f)
+/* `path`: as choose_path left it, which did not take it. */
+static int nameless(const char *path, struct fault *f)
 {
+    if (strncmp(path, "~/", 2) == 0)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "write $HOME in place of ~, or leave a space before it",
+                         "the shell has left the ~ of the state directory %.200s as it "
+                         "stands",
+                         path);
     return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
                      "there is no usable state directory: HOME is not set, or the name "
                      "is empty or too long");
@@ -200,7 +216,7 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
 {
     char path[STATEDIR_PATH_LEN];
     if (choose_path(path, sizeof(path), option) != 0)
-        return nameless(f);
+        return nameless(path, f);
     if (make_dirs(path) != 0)
         return state_fault(f, errno, path);
     return take_dir(s, path, f);
@@ -211,7 +227,7 @@ int statedir_open_known(struct statedir *s, const char *option, struct fault *f)
     char path[STATEDIR_PATH_LEN];
     struct stat st;
     if (choose_path(path, sizeof(path), option) != 0)
-        return nameless(f);
+        return nameless(path, f);
     if (stat(path, &st) != 0 && errno == ENOENT) {
         memcpy(s->path, path, strlen(path) + 1);
         return 0;
@@ -242,7 +258,7 @@ int statedir_check_place(const char *option, struct fault *f)
     char path[STATEDIR_PATH_LEN], at[STATEDIR_PATH_LEN];
     struct stat st;
     if (choose_path(path, sizeof(path), option) != 0)
-        return nameless(f);
+        return nameless(path, f);
     (void)snprintf(at, sizeof(at), "%s", path);
     while (stat(at, &st) != 0) { /* the nearest that is there */
         char *slash = strrchr(at, '/');

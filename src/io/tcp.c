@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/egress.h"
 #include "io/helper.h"
 #include "io/oserr.h"
 #include "io/sockaddr.h"
@@ -68,6 +69,7 @@ int tcp_connect(int fd, const struct addr *to, unsigned hops)
     bool v6 = to->family == ADDR_V6;
     if (hops > 0)
         set_reach(fd, v6, (int)hops, QUOTED_HOPS_MIN);
+    egress_bind(fd, egress_towards(to));
     int rc = connect(fd, (struct sockaddr *)&ss, len);
     int err = errno;
     if (hops > 0)

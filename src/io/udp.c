@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/egress.h"
 #include "io/helper.h"
 #include "io/loop.h"
 #include "io/nat64_way.h"
@@ -137,30 +138,55 @@ static int send_error(struct udp *u, int err)
     return rc;
 }
 
+union control {
+    struct cmsghdr align;
+    char buf[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
+};
+
+static void add_control(struct msghdr *msg, union control *room, int level, int type,
+                        const void *data, size_t len)
+{
+    size_t at = msg->msg_controllen;
+    struct cmsghdr *c = (struct cmsghdr *)(void *)(room->buf + at);
+    msg->msg_control = room->buf;
+    msg->msg_controllen = at + CMSG_SPACE(len);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(c), data, len);
+}
+
+/* By an interface that was chosen; not through a translator. */
+static void add_egress(const struct udp *u, struct msghdr *msg, union control *room,
+                       const struct sockaddr_storage *ss)
+{
+    struct addr to;
+    if (egress_chosen() == 0 || u->dual ||
+        sockaddr_to_addr(&to, (const struct sockaddr *)ss) != 0)
+        return;
+    unsigned interface = egress_towards(&to);
+    struct in_pktinfo four = {.ipi_ifindex = (int)interface};
+    struct in6_pktinfo six = {.ipi6_ifindex = interface};
+    if (interface != 0 && u->family == ADDR_V6)
+        add_control(msg, room, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof(six));
+    else if (interface != 0)
+        add_control(msg, room, IPPROTO_IP, IP_PKTINFO, &four, sizeof(four));
+}
+
 static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss,
                         socklen_t slen, const uint8_t *buf, size_t len,
                         size_t segment_len)
 {
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(uint16_t))];
-    } control;
+    union control room = {0};
     struct iovec iov = {(void *)(uintptr_t)buf, len};
     struct msghdr msg = {.msg_name = (void *)(uintptr_t)ss,
                          .msg_namelen = slen,
                          .msg_iov = &iov,
                          .msg_iovlen = 1};
-    if (len > segment_len) {
-        uint16_t size = (uint16_t)segment_len;
-        msg.msg_control = control.buf;
-        msg.msg_controllen = sizeof(control.buf);
-        memset(&control, 0, sizeof(control));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = IPPROTO_UDP;
-        c->cmsg_type = UDP_SEGMENT;
-        c->cmsg_len = CMSG_LEN(sizeof(size));
-        memcpy(CMSG_DATA(c), &size, sizeof(size));
-    }
+    add_egress(u, &msg, &room, ss);
+    uint16_t size = (uint16_t)segment_len;
+    if (len > segment_len)
+        add_control(&msg, &room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
     return sendmsg(u->fd, &msg, MSG_NOSIGNAL);
 }
 

@@ -37,7 +37,10 @@ static void perform(struct meet *m, enum meeting_action_type action)
             approach_failed(m->approach, m->meeting.kind, meeting_words(&m->meeting));
         break;
     case MEETING_GATHER:
-        m->engine->gather(m);
+        if (target_may_begin(m->approach))
+            m->engine->gather(m);
+        else
+            meeting_refuse(&m->meeting, TARGET_ROUNDS_WORDS);
         break;
     case MEETING_PREPARE:
         m->engine->prepare(m);

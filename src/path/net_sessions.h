@@ -15,8 +15,11 @@
 #include "core/budget.h"
 #include "core/grant.h"
 #include "core/named.h"
+#include "core/rounds.h"
 #include "core/sessions.h"
 #include "core/shares.h"
+
+struct detour;
 
 enum { NET_GRANTS = 4 }; /* of brokers, the latest */
 
@@ -32,10 +35,12 @@ struct net_budget {
     } grants[NET_GRANTS];
     unsigned grants_next;
     struct named named;
+    struct rounds rounds;
     int file; /* what all programs of the state directory opened; -1: none */
     int owed; /* opened, or returned, while another program held the file */
     unsigned owed_others;
-    bool held; /* it was for long, the last time */
+    bool held;             /* it was for long, the last time */
+    struct detour *detour; /* who is told where packets go another way; NULL: nobody */
 };
 
 /* Who opens them. */

@@ -8,7 +8,11 @@
 #include "path/kind.h"
 #include "path/net_sessions.h"
 
-enum { SIDE_FRESH_US = 2000000, LIVED_US = 3000000 };
+enum {
+    SIDE_FRESH_US = 2000000,
+    LIVED_US = 3000000,
+    STRANGERS = 1, /* as a peer: all who have named an invite and proven nothing */
+};
 
 /* --------------------------------------------------------------- the broker's word */
 
@@ -277,6 +281,13 @@ enum fate target_may_open(struct approach *a, bool tcp, uint16_t from,
     if (opens)
         named_use(named, &s, now_us);
     return FATE_LEFT;
+}
+
+bool target_may_begin(struct approach *a)
+{
+    const struct approach_config *c = approach_config_of(a);
+    uint64_t peer = c->unlisted ? STRANGERS : peer_of(a);
+    return c->client || rounds_take(&c->net->budget->rounds, peer, clock_us() / 1000);
 }
 
 bool target_may_carry(struct approach *a, const struct path *p, size_t len,

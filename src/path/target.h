@@ -87,12 +87,19 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
  * not for who has only named an invite.
  */
 bool target_is_time_to_sweep(const struct approach *a);
+/*
+ * The peer makes us begin a round, with sockets of its own: whether that may be now, of
+ * all that this peer makes us begin (core/rounds.h). What a client begins by itself is
+ * its own wish. TARGET_ROUNDS_WORDS says why not.
+ */
+#define TARGET_ROUNDS_WORDS "too many tries were begun from the other side just now"
+bool target_may_begin(struct approach *a);
 /* It is over before a direct path would help. */
 bool target_is_brief(const struct approach *a);
-/* Whose sessions of our NAT a prediction's are. */
 /* A session that is worth it: where this device's other programs opened many lately,
  * as short ones in a loop do, each for nothing, it is one that has lived a while. */
 bool target_has_lived(const struct approach *a);
+/* Whose sessions of our NAT a prediction's are. */
 struct opener target_opener(const struct approach *a);
 /* One packet of a sweep to such an address; it counts. */
 bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);

@@ -76,7 +76,6 @@ enum low_ports { LOW_UNKNOWN, LOW_ASKED, LOW_NONE, LOW_MAY, LOW_FAILED };
 enum peer { PEER_UNKNOWN, PEER_OLD, PEER_KNOWN };
 
 struct udp_punch;
-
 struct udp_path {
     struct path base; /* first */
     struct udp_punch *owner;
@@ -104,14 +103,13 @@ struct udp_punch {
     bool binds_low;     /* we may bind them, whatever becomes of them in our NAT */
     unsigned predicted; /* packets of this round's */
     uint64_t wait_ms; /* until our NAT is to be asked for more; 0: it was not refused */
-    bool spent;       /* refused before a prediction, which the peer is told */
     char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;
+    bool spent; /* refused before a prediction, which the peer is told */
 };
 
 static void pump(struct udp_punch *u);
-static void on_timer(void *ctx);
 
 static uint64_t now_ms(struct udp_punch *u)
 {
@@ -669,12 +667,14 @@ static void start(void *k)
 {
     struct udp_punch *u = k;
     uint64_t now = clock_us();
-    if (u->punch == NULL)
+    bool may = u->stage != RESTING || target_may_begin(u->approach);
+    if (u->punch == NULL && may)
         u->punch = malloc(sizeof(*u->punch));
     if (u->punch == NULL || sockets_open(u) != 0) {
         approach_failed(u->approach, PATH_UDP_PUNCH,
-                        u->punch == NULL ? "out of memory"
-                                         : "no UDP socket could be opened here");
+                        !may               ? TARGET_ROUNDS_WORDS
+                        : u->punch == NULL ? "out of memory"
+                                           : "no UDP socket could be opened here");
         return;
     }
     if (u->stage == RESTING)

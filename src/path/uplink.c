@@ -16,6 +16,7 @@
 #include "core/familiar.h"
 #include "core/least.h"
 #include "io/clock.h"
+#include "io/egress.h"
 #include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
@@ -23,6 +24,7 @@
 #include "io/nat64_way.h"
 #include "io/netmon.h"
 #include "io/tcp.h"
+#include "path/detour.h"
 #include "path/uplink_internal.h"
 #include "path/uplink_words.h"
 
@@ -33,6 +35,7 @@ enum {
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
     HURRY_MIN_US = 1000000,   /* between tries, however many ask */
+    SILENT_US = 90000,        /* no answer for so long: another interface may do */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /*
      * A try that was begun while the way was cut waits for TCP's doubling timers, from
@@ -408,6 +411,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     drop_unneeded(u);
     timer_stop(&l->timer);
+    if (l->over != 0 && (u->state != UPLINK_UP || u->heard_us < u->pinged_us))
+        detour_take(u->config.net->budget, l->over, &l->remote);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
     u->spoke_us = u->said_us = 0;
@@ -558,6 +563,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .events = &channel_events,
                                 .ctx = l};
     tcp_unsent_max(fd, UNSENT_BYTES);
+    l->over = l->also != 0 ? egress_of(fd) : 0;
     if (channel_new_client(&l->channel, &cc, fd, u->config.broker.broker_key) != 0) {
         l->channel = NULL;
         uplink_line_failed(l, POSTERN_ERR_IO);
@@ -601,6 +607,31 @@ static unsigned dial_ms(const struct uplink *u)
     return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
 }
 
+static unsigned other_way(const struct uplink *u)
+{
+    if (u->proxied || u->config.lan)
+        return 0;
+    return detour_other(u->config.net->budget,
+                        u->known_count > 0 ? &u->known[0] : &u->broker_addr);
+}
+
+bool uplink_may_go_round(const struct uplink *u)
+{
+    return other_way(u) != 0;
+}
+
+/*
+ * The machine may have another way to the Internet than the one that is silent: what
+ * shows life there first is taken.
+ */
+static unsigned also_over(const struct uplink *u)
+{
+    bool silent = u->state == UPLINK_UP
+                      ? u->pinging && clock_us() - u->pinged_us >= SILENT_US
+                      : u->fresh > 0 && !uplink_line_is_connected(u->line);
+    return silent ? other_way(u) : 0;
+}
+
 static struct line *line_new(struct uplink *u)
 {
     struct line *l = calloc(1, sizeof(*l));
@@ -608,6 +639,7 @@ static struct line *line_new(struct uplink *u)
         return NULL;
     timer_init(&l->timer, u->config.net->loop, on_line_timer, l);
     l->uplink = u;
+    l->also = also_over(u);
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
                               .to = {.host = u->config.broker.host,
@@ -617,7 +649,8 @@ static struct line *line_new(struct uplink *u)
                                      .doubtful = &u->doubtful,
                                      .on_resolved = on_resolved},
                               .timeout_ms = dial_ms(u),
-                              .small = true};
+                              .small = true,
+                              .also = l->also};
     if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
         l->dial = NULL;
         uplink_line_free(l);

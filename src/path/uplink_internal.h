@@ -27,7 +27,9 @@ struct line {
     struct channel *channel;
     struct timer timer; /* until the broker's welcome */
     struct addr local, remote;
-    bool open; /* the handshake is done and our Hello on its way */
+    unsigned also; /* an interface over which it is tried as well; 0: none */
+    unsigned over; /* that one, where it answered first; 0: not */
+    bool open;     /* the handshake is done and our Hello on its way */
 };
 
 enum { PREFIX_TRIES = 5 };
@@ -102,6 +104,8 @@ struct uplink {
 void uplink_set_timer(struct uplink *u, uint64_t ms);
 /* Drops what there is, and tries from the beginning. */
 void uplink_connect_now(struct uplink *u);
+/* The machine has another way to the Internet than the one that is used. */
+bool uplink_may_go_round(const struct uplink *u);
 /* A second connection to take the place of the one in use, or being tried. */
 void uplink_begin_beside(struct uplink *u);
 void uplink_drop_lines(struct uplink *u);

@@ -25,7 +25,9 @@ enum {
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or two: something is wrong already */
 #define PATIENCE_WATCH_US 150000u      /* and two, for the answer of a kernel */
-#define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
+#define PATIENCE_CHANGE_US                                                             \
+    100000u /* or two: the network is another one, or may be                           \
+             */
 
 /*
  * What arrives, on this connection or through our relay pair, says that the way to the
@@ -188,7 +190,7 @@ void uplink_on_up_timer(struct uplink *u)
 void uplink_suspect(struct uplink *u)
 {
     if (u->state == UPLINK_UP)
-        ping(u, 2, PATIENCE_SUSPECT_US);
+        ping(u, 2, uplink_may_go_round(u) ? PATIENCE_CHANGE_US : PATIENCE_SUSPECT_US);
     else if (!u->fatal)
         uplink_hurry(u);
 }

@@ -236,7 +236,9 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
         f->code = err; /* an address was tried: how long to wait goes by that */
     } else if (err == POSTERN_ERR_KEY) {
         (void)fault_set(f, err,
-                        "ask for a fresh link; do not go on if this is unexpected",
+                        "do not go on if nobody renewed it there; if somebody did: a "
+                        "host is served with the link that it prints now (--broker), "
+                        "and devices join by new invites",
                         "the broker at %s:%u holds another key than the link says",
                         l->host, l->port);
     } else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS) {

@@ -97,9 +97,9 @@ def test_paused_downloads_stop_nobody(gate, count):
     assert paused.running
 
 
-def resident_mb(pid):
+def resident_mb(pid, what="VmRSS"):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+        return next(int(line.split()[1]) for line in f if line.startswith(what)) / 1024
 
 
 def test_memory_of_a_crowd_is_given_back(gate):
@@ -108,19 +108,19 @@ def test_memory_of_a_crowd_is_given_back(gate):
     g = gate(host="masq", client="masq")
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("peer=7000")
-    at_first, most = resident_mb(g.host_proc.pid), 0
+    at_first = resident_mb(g.host_proc.pid)
     for _ in range(2):
         proc = g.connect("peer")
         paused = g.programs.start(g.topo.client.ns, "paused", PEER[0], "-c", _PAUSED,
                                   proc.port, 300)
         paused.wait_line("open", 60)
-        most = max(most, resident_mb(g.host_proc.pid))
+        most = resident_mb(g.host_proc.pid, "VmHWM")
         proc.kill()
         paused.kill()
         assert g.client.run("ping", HOST, "--count", "1").status == 0
     print(at_first, most)
     assert most > at_first + 40
-    wait_until(lambda: resident_mb(g.host_proc.pid) < at_first + (most - at_first) / 4,
+    wait_until(lambda: resident_mb(g.host_proc.pid) < at_first + (most - at_first) / 3,
                30, "it is given back")
 
 
@@ -143,13 +143,13 @@ def test_idle_siblings_do_not_push_each_other_out_for_ever(gate):
         return [sum(e["event"] == "error" and "need its place" in json.dumps(e)
                     for e in proc.events) for proc in idle + [used]]
 
+    wait_until(lambda: sum(pushed()) > 0, 20, "there is no room for all")
     begin = time.monotonic()
     watched_s = 30 if full() else 10
     wait_until(lambda: time.monotonic() - begin > watched_s, watched_s + 10, "a while")
     counts = pushed()
     print("pushed out:", counts)
     assert counts[-1] == 0 and held.running, counts
-    assert sum(counts) > 0, "there was room for all: the test tests nothing"
     assert max(counts) == 1, counts
     gone = idle[counts.index(1)]     # and it comes back when it is needed
     port = int(gone.wait_event("ready", 1)["local"].rsplit(":", 1)[1])

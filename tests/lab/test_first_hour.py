@@ -114,7 +114,7 @@ def test_serve_says_what_and_to_whom_and_what_next(served):
     assert "peer tcp 127.0.0.1:7000 answers" in said, said
     assert "web tcp 127.0.0.1:8080 nothing listens there yet: start it" in said, said
     assert "dns udp 127.0.0.1:5353 nothing listens there yet: start it" in said, said
-    assert "cam tcp 192.0.2.77:554" in said, said
+    assert "cam tcp 192.0.2.77:554 on another machine: 'postern doctor' tries it" in said, said
     assert proc.terminate() == 0
     g.join()
     device = g.host.run("ls", "--devices").event("client")["name"]

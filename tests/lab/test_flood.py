@@ -113,6 +113,21 @@ def test_a_listed_client_that_names_ever_new_ports_fills_no_nat(gate):
     assert 0 < opened <= 40, opened
 
 
+def test_a_listed_client_that_begins_ever_anew_fills_no_nat(gate):
+    """Each round of each kind has ports of its own, from which the host asks its broker
+    how they are seen."""
+    g = start(gate)
+    g.join()
+    box = g.topo.host.site.box
+    g.topo.flush_conntrack("b")
+    was = descriptors(g.host_proc)
+    flood(g, g.invite(), 1, 20 if full() else 10, g.client.state)
+    held = descriptors(g.host_proc)
+    opened = box.run("conntrack", "-L", "-d", BROKER, check=False).count(f" dst={BROKER} ")
+    print(f"{opened} sessions in the host's NAT, {was} descriptors before, {held} after")
+    assert 0 < opened <= (700 if full() else 450) and held - was < 250, (opened, was, held)
+
+
 FORGED = """table ip forged {{
   chain pre {{
     type filter hook prerouting priority -300;

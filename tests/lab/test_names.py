@@ -268,7 +268,7 @@ def test_what_root_started_answers_the_states_owner(house, work):
     g.client.more_env["SUDO_UID"] = str(NOBODY)
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")
-    assert "belongs to user" not in up.stderr
+    assert "lists of user" not in up.stderr
     g.host.start_peer("tcp-server", 7000)
     user = g.other_client("user")
     user.state = state

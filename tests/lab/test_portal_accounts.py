@@ -186,6 +186,34 @@ def test_guesses_from_everywhere_keep_no_owner_out(site):
     assert took["new"] < 13 * patience() and took["code"] < 13 * patience(), took   # a turn comes each 10 s
 
 
+def test_a_browser_is_known_to_a_broker_that_began_anew(site):
+    """By its cookie alone, at an address from which nobody has logged in, during guesses."""
+    for name in ("anna", "berta"):
+        site.add(name)
+    first = site.browser("known")
+    first.logged_in("anna")
+    first.logout()
+    site.gate.broker_proc.terminate()
+    assert site.gate.broker_proc.wait(10) == 0
+    site.start_broker()
+    berta = site.browser("berta")
+    wait_until(lambda: berta.login("berta").status == 303, 20, "the host's list")
+    site.topo.stranger.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
+    site.topo.inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
+    proc = site.programs.start(site.topo.stranger, "guessers", sys.executable, "-c", GUESSERS,
+                               BROKER, "anna")
+    proc.wait_line("going on", 40)
+    moved = site.browser("known", site.topo.service.ns)    # the same cookies
+    begin = time.monotonic()
+    for i in range(4):      # its failures are the browser's, not its address's
+        assert moved.login("anna", "wrong").status == 403, i
+    took = time.monotonic() - begin
+    assert site.browser("other", site.topo.service.ns).login("berta").status == 303
+    wait_until(lambda: moved.login("anna").status == 303, 10, "the browser may again")
+    print(f"{took:.2f} s")
+    assert took < 8 * patience()
+
+
 # The same from 60 /24 of one /16, each again when it was answered; after a while somebody of that
 # /16 comes who knows the password, from a /24 of his own.
 NEIGHBOURS = GUESSERS.split("for n in range(10000)")[0].replace("def guess(n):", "def guess(source, password):").replace(

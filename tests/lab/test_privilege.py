@@ -85,6 +85,20 @@ def test_only_the_helper_has_capabilities(gate, who):
     wait_until(lambda: not alive(helpers[0]), 5, "the helper ended with its program")
 
 
+@pytest.mark.parametrize("more", [[], ["--no-portal"]])
+def test_no_thread_of_a_broker_keeps_capabilities(gate, more):
+    """Root's: they are a thread's own, and what devices and browsers say is read by several."""
+    g = gate(host="none", client="none")
+    g.start_broker(*more)
+    pid = g.broker_proc.pid
+    tasks = [f"{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+    assert len(tasks) > 1, tasks
+    for task in tasks:
+        own = status(task)
+        assert int(own["CapPrm"], 16) & ~0xf & ~NET_BIND_SERVICE == 0, (task, own["CapPrm"])
+        assert own["NoNewPrivs"] == "1", task
+
+
 def test_file_capabilities_on_the_helper_are_enough(gate, work):
     """An ordinary user's host, and a helper with file capabilities beside it."""
     g = gate(host="none", client="sym")

@@ -318,3 +318,55 @@ def test_a_path_from_another_address_is_told_when_it_answers_there(roamer):
 
     wait_until(from_there, 20, "another path is told")
     assert not [e for e in from_there() if e["kind"] in UDP_KINDS], from_there()
+
+
+def mute(box, port, address):
+    """The link stays up, and what goes to or from it vanishes. Without a port: only what
+    goes beyond the LAN."""
+    here = f"""
+        table netdev mute {{
+          chain in {{ type filter hook ingress device "{port}" priority 0; drop; }}
+        }}
+        table bridge mute {{
+          chain out {{ type filter hook output priority 0; oifname "{port}" drop; }}
+          chain on {{ type filter hook forward priority 0; oifname "{port}" drop; }}
+        }}""" if port else ""
+    box.nft(f"""{here}
+        table inet mute {{
+          chain on {{ type filter hook forward priority -10;
+            ip saddr {address} drop
+            ip daddr {address} drop
+          }}
+        }}""")
+
+
+def unmute(box, port):
+    box.nft("delete table inet mute" + (
+        "\ndelete table netdev mute\ndelete table bridge mute" if port else ""))
+
+
+@pytest.mark.parametrize("who,kinds,link", itertools.product(
+    ["client", "host"], [None, "relay"], [True, False]) if full() else [
+        ("client", None, True), ("client", "relay", False), ("host", "relay", True),
+        ("host", None, False)])
+def test_the_first_of_two_uplinks_goes_silent(roamer, who, kinds, link):
+    """Nothing says so: its address, its link and its default route stay as they were."""
+    r = roamer("down" if who == "client" else "up", kinds=kinds)
+    machine, letter = (r.topo.client, "b") if who == "client" else (r.topo.host, "a")
+    ns, last = machine.ns, machine.last
+    first, c = r.topo.sites[letter], r.topo.sites["c"]
+    port = f"p-{who}" if link else None
+    second = r.plan(machine, "c")
+    ns.batch(f"addr add {c.lan_address(last)}/24 dev {second}",
+             f"route add default via {c.lan_address(1)} metric 500")
+    r.settle()
+    figures = []
+    for _ in range(ROAMS):
+        figures.append(r.measure(lambda: mute(first.box, port, first.lan_address(last))))
+        unmute(first.box, port)
+        ns.batch(f"route del default via {c.lan_address(1)} metric 500")
+        r.settle()
+        ns.batch(f"route add default via {c.lan_address(1)} metric 500")
+        r.settle()
+    judge(figures, 1.54, f"the first of two uplinks is silent ({who}, {kinds or 'any kind'}, "
+          f"{'at once' if link else 'beyond its LAN'})")

@@ -404,7 +404,8 @@ static void test_link_mangled(void **state)
         bad[cut] = '\0';
         expect_bad_link(bad);
     }
-    for (size_t i = 0; i < len; i++)
+    /* A scheme that is mangled is none, and needs not be there. */
+    for (size_t i = strlen("postern://"); i < len; i++)
         for (unsigned v = 1; v < 256; v++) {
             memcpy(bad, text, len + 1);
             if (bad[i] == (char)v || tolower((unsigned char)v) == bad[i])
@@ -412,15 +413,14 @@ static void test_link_mangled(void **state)
             bad[i] = (char)v;
             expect_bad_link(bad);
         }
-    for (size_t i = 0; i < len; i++) { /* a letter lost, or doubled */
+    for (size_t i = strlen("postern://"); i < len; i++) { /* one lost, or doubled */
         memcpy(bad, text, i);
         memcpy(bad + i, text + i + 1, len - i);
         if (text[i] != text[i + 1])
             expect_bad_link(bad);
         memcpy(bad, text, i + 1);
         memcpy(bad + i + 1, text + i, len + 1 - i);
-        if (i > 0) /* one more in front is a word around it */
-            expect_bad_link(bad);
+        expect_bad_link(bad);
     }
     struct link back;
     (void)snprintf(bad, sizeof(bad), " %s\r\n", text); /* white space is no harm */
@@ -521,6 +521,41 @@ static void test_link_of_a_web_page(void **state)
     expect_bad_link("https://[::1]x/i/abcd");
     expect_bad_link("https:///i/abcd");
     expect_bad_link("https://");
+}
+
+/* As web forms and chats hand it on, and where its beginning was not copied. */
+static void test_link_without_its_punctuation(void **state)
+{
+    (void)state;
+    uint64_t rng = 23;
+    char text[LINK_TEXT_LEN], given[2 * LINK_TEXT_LEN];
+    struct link l = link_like(&rng, LINK_INVITE, "meet.example.org"), back;
+    l.port = 443;
+    link_format(&l, text);
+    const char *letters = strstr(text, "/i/") + 3;
+    static const char *const heads[] = {
+        "postern%3A%2F%2Fmeet.example.org%3A443%2Fi%2F",
+        "postern%3a//meet.example.org%3a443/i/",
+        "postern%253A%252F%252Fmeet.example.org%253A443%252Fi%252F",
+        "https://safe.example.com/?url=postern%3A%2F%2Fmeet.example.org%3A443%2Fi%2F",
+        "%3Cpostern://meet.example.org:443/i/",
+        "meet.example.org:443/i/",
+        "//meet.example.org:443/i/",
+        "postern:meet.example.org:443/i/",
+        "ostern://Meet.example.org:443/i/",
+        "://meet.example.org:443/i/",
+    };
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        (void)snprintf(given, sizeof(given), "%s%s", heads[i], letters);
+        assert_int_equal(link_parse(&back, given, NULL), 0);
+        assert_memory_equal(&l, &back, sizeof(l));
+        given[strlen(given) - 3] = '\0';
+        expect_bad_link(given);
+    }
+    expect_bad_link("meet.example.org:443/i/");
+    expect_bad_link("meet.example.org/x/abc");
+    expect_bad_link("%3A%2");
+    expect_bad_link("%");
 }
 
 /* However long, and whatever it is made of, it is looked at once and in no time. */
@@ -757,6 +792,7 @@ int main(void)
         cmocka_unit_test(test_link_mangled),
         cmocka_unit_test(test_link_copied),
         cmocka_unit_test(test_link_of_a_web_page),
+        cmocka_unit_test(test_link_without_its_punctuation),
         cmocka_unit_test(test_link_in_too_much),
         cmocka_unit_test(test_link_random),
         cmocka_unit_test(test_invite_words),

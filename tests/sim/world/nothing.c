@@ -30,6 +30,10 @@ bool helper_can(uint32_t can)
     return can == 0;
 }
 
+void helper_forgo(void)
+{
+}
+
 const char *helper_missing(void)
 {
     return "this machine has no helper";

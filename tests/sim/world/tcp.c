@@ -121,9 +121,9 @@ static void measure(struct vsock *s, uint32_t ack)
         t->var_us = (3 * t->var_us + off) / 4;
         t->srtt_us = (7 * t->srtt_us + rtt) / 8;
     }
-    t->rto_us = t->srtt_us + 4 * t->var_us;
-    if (t->rto_us < RTO_MIN_US)
-        t->rto_us = RTO_MIN_US;
+    /* As Linux: where every round trip is alike it is not repeated with the answer. */
+    uint64_t spread = 4 * t->var_us;
+    t->rto_us = t->srtt_us + (spread > RTO_MIN_US ? spread : RTO_MIN_US);
 }
 
 /* It is over; the program learns why when it next looks. */

@@ -1,0 +1,35 @@
+/*
+ * A second uplink of the machine in place of a first that fell silent without a word:
+ * its link, address and default route are as they were. Which one is used is the
+ * process's (io/egress.h). The uplinks to brokers find that out, since they dial over
+ * both when the broker is silent (path/uplink.c); when to look whether the first
+ * answers again says core/detour.h. Whoever opened it does as after a change of the
+ * network.
+ */
+#ifndef POSTERN_PATH_DETOUR_H
+#define POSTERN_PATH_DETOUR_H
+
+#include "core/addr.h"
+#include "core/err.h"
+#include "io/loop.h"
+#include "path/net_sessions.h"
+
+struct detour;
+
+/* `on_change` comes from the loop: what is sent to the Internet goes another way. For
+ * all whose nets have that budget, which outlives it. */
+MUST_CHECK int detour_open(struct detour **out, struct loop *loop, struct net_budget *b,
+                           loop_cb on_change, void *ctx);
+/* NULL is fine. */
+void detour_close(struct detour *d);
+/* The network changed: the routes may name what answers, or not the other one any more.
+ * No callback follows. */
+void detour_on_network_change(struct detour *d);
+
+/* The interface over which it is tried, too, where what is used is silent towards `to`;
+ * 0: there is none, or nobody would be told. */
+unsigned detour_other(const struct net_budget *b, const struct addr *to);
+/* The broker at `to` answered there, and not on what was used. */
+void detour_take(struct net_budget *b, unsigned interface, const struct addr *to);
+
+#endif
