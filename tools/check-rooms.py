@@ -31,7 +31,9 @@ ROOMS = {
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
     "session": {"session": ["bundle", "flight", "internal", "meta", "opening", "output", "quic",
-                            "round", "session", "size", "stall", "steer", "stream"]},
+                            "round", "seal", "session", "size", "stall", "steer", "stream"],
+                # session/gcm.h: by libipsec-mb, or its absence; a build has one of them.
+                "gcm": ["gcm", "gcm_none"]},
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
                         "peer_trial"]},

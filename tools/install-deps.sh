@@ -9,6 +9,8 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
  python3-protobuf protobuf-compiler libuv1-dev libsqlite3-dev libsodium-dev
  libqrencode-dev libnftables-dev libnetfilter-log-dev libnetfilter-queue-dev
  libminiupnpc-dev libnatpmp-dev libmicrohttpd-dev libcmocka-dev libngtcp2-dev libngtcp2-crypto-gnutls-dev"
+# Faster encryption; built for x86-64 alone, and Postern goes on without it.
+optional="libipsec-mb-dev"
 test="python3 python3-pytest python3-pytest-xdist procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
  dnsmasq-base bind9-dnsutils tinyproxy tayga miniupnpd nmap curl rsync socat coturn netcat-openbsd
@@ -58,6 +60,16 @@ missing=""
 for p in $(printf '%s\n' $want | sort -u); do
     installed "$p" || missing="$missing $p"
 done
+# What is only better to have, where apt knows of it.
+want_optional() {
+    case " $want " in *" libgnutls28-dev "*) ;; *) return 0 ;; esac
+    for p in $optional; do
+        case " $missing " in *" $p "*) continue ;; esac
+        installed "$p" || ! apt-cache policy "$p" 2>/dev/null | grep -q 'Candidate: [^(]' ||
+            missing="$missing $p"
+    done
+}
+want_optional
 old_ngtcp2=""
 if installed libngtcp2-dev &&
     dpkg --compare-versions "$(dpkg-query -W -f='${Version}' libngtcp2-dev)" lt 1.11; then
@@ -106,6 +118,7 @@ mirror() {
 
 echo "installing:$missing"
 update
+want_optional # a fresh machine has learned only now what there is
 offered=$(apt-cache madison libngtcp2-dev | awk '{ print $3 }' | sort -V | tail -n 1)
 if [ -z "$offered" ] || dpkg --compare-versions "$offered" lt 1.11; then
     source=$(mirror)

@@ -202,7 +202,7 @@ qr=$([ "$profile" = client ] && echo disabled || echo enabled)
 speed=$([ "$profile" = full ] && echo 2 || echo s)
 rm -rf "$at"
 meson setup "$at" --cross-file "$cache/$arch/machine.ini" -Dbuildtype=release -Doptimization="$speed" \
-    -Db_ndebug=false -Dtests=disabled -Dhelper=disabled -Dprofile="$profile" -Dqr="$qr" -Dnat_pmp="$natpmp" \
+    -Db_ndebug=false -Dtests=disabled -Dhelper=disabled -Dprofile="$profile" -Dqr="$qr" -Dnat_pmp="$natpmp" -Dipsec_mb=disabled \
     >"$cache/$arch/log/setup" 2>&1 || { tail -n 5 "$cache/$arch/log/setup" >&2; exit 1; }
 ninja -C "$at" -j"$jobs" postern >"$cache/$arch/log/program" 2>&1 || { tail -n 20 "$cache/$arch/log/program" >&2; exit 1; }
 mkdir -p build-static

@@ -8,6 +8,8 @@
 #include <sys/timex.h>
 #include <unistd.h>
 
+#include <gnutls/gnutls.h>
+
 #include "cli/daemon.h"
 #include "cli/doctor.h"
 #include "client/book.h"
@@ -16,6 +18,7 @@
 #include "io/helper.h"
 #include "io/lack.h"
 #include "io/netmon.h"
+#include "session/gcm.h"
 
 enum {
     SKEW_BAD_S = 300,
@@ -155,6 +158,19 @@ static void check_helper(struct doctor *d)
     loop_close(loop);
 }
 
+/* Either is right: it says how much of the processor a session will take. */
+static void check_encryption(struct doctor *d)
+{
+    struct gcm_engine *e = gcm_engine_new();
+    if (e != NULL)
+        doctor_say(d, "encryption", DOCTOR_OK, "", "sessions' packets by %s",
+                   gcm_engine_name(e));
+    else
+        doctor_say(d, "encryption", DOCTOR_OK, "", "sessions' packets by GnuTLS %s: %s",
+                   gnutls_check_version(NULL), gcm_engine_lack());
+    gcm_engine_free(e);
+}
+
 static void check_network(struct doctor *d)
 {
     struct addr own[16];
@@ -189,6 +205,7 @@ void doctor_machine(struct doctor *d)
     check_disk(d);
     check_files(d);
     check_helper(d);
+    check_encryption(d);
     check_network(d);
 }
 

@@ -343,6 +343,27 @@ static inline uint64_t datagram_id_bytes(uint64_t id)
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
                const ngtcp2_cid *original_dcid, uint32_t version, uint32_t rtt_hint_us);
 
+/* seal.c: who encrypts the packets. What follows on seal_setup are ngtcp2's callbacks.
+ */
+void seal_setup(struct session *s); /* its TLS is to give the secrets to seal.c */
+int seal_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                 const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *plain,
+                 size_t plain_len, const uint8_t *nonce, size_t nonce_len,
+                 const uint8_t *ad, size_t ad_len);
+int seal_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                 const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *sealed,
+                 size_t sealed_len, const uint8_t *nonce, size_t nonce_len,
+                 const uint8_t *ad, size_t ad_len);
+int seal_mask(uint8_t *dest, const ngtcp2_crypto_cipher *hp,
+              const ngtcp2_crypto_cipher_ctx *ctx, const uint8_t *sample);
+int seal_update(ngtcp2_conn *conn, uint8_t *rx_secret, uint8_t *tx_secret,
+                ngtcp2_crypto_aead_ctx *rx, uint8_t *rx_iv, ngtcp2_crypto_aead_ctx *tx,
+                uint8_t *tx_iv, const uint8_t *rx_old, const uint8_t *tx_old,
+                size_t len, void *user_data);
+void seal_delete_key(ngtcp2_conn *conn, ngtcp2_crypto_aead_ctx *ctx, void *user_data);
+void seal_delete_mask(ngtcp2_conn *conn, ngtcp2_crypto_cipher_ctx *ctx,
+                      void *user_data);
+
 /* output.c: everything that leaves */
 /* True when more could be sent at once. */
 bool output_run(struct session *s);

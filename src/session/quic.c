@@ -193,21 +193,21 @@ static const ngtcp2_callbacks callbacks = {
     .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
     .handshake_completed = on_handshake_completed,
     .handshake_confirmed = on_handshake_confirmed,
-    .encrypt = ngtcp2_crypto_encrypt_cb,
-    .decrypt = ngtcp2_crypto_decrypt_cb,
-    .hp_mask = ngtcp2_crypto_hp_mask_cb,
+    .encrypt = seal_encrypt,
+    .decrypt = seal_decrypt,
+    .hp_mask = seal_mask,
     .recv_stream_data = on_stream_data,
     .acked_stream_data_offset = on_acked,
     .stream_close = on_stream_close,
     .recv_retry = ngtcp2_crypto_recv_retry_cb,
     .rand = on_rand,
     .get_new_connection_id = on_new_cid,
-    .update_key = ngtcp2_crypto_update_key_cb,
+    .update_key = seal_update,
     .path_validation = on_path_validation,
     .stream_reset = on_stream_reset,
     .extend_max_stream_data = on_stream_credit,
-    .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-    .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+    .delete_crypto_aead_ctx = seal_delete_key,
+    .delete_crypto_cipher_ctx = seal_delete_mask,
     .recv_datagram = on_datagram,
     .ack_datagram = on_datagram_acked,
     .lost_datagram = on_datagram_lost,
@@ -249,6 +249,7 @@ static int tls_setup(struct session *s)
     if ((s->is_client ? ngtcp2_crypto_gnutls_configure_client_session(s->tls)
                       : ngtcp2_crypto_gnutls_configure_server_session(s->tls)) != 0)
         return POSTERN_ERR_IO;
+    seal_setup(s);
     if (!s->is_client)
         gnutls_certificate_server_set_request(s->tls, GNUTLS_CERT_REQUIRE);
     s->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_conn, .user_data = s};

@@ -15,6 +15,7 @@
 #include "io/clock.h"
 #include "io/identity.h"
 #include "io/loop.h"
+#include "session/gcm.h"
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                        size_t segment_len);
@@ -52,6 +53,8 @@ int session_env_init(struct session_env *env, struct loop *loop,
         rc = POSTERN_ERR_NOMEM;
     if (rc != 0)
         session_env_fini(env);
+    else
+        env->gcm = gcm_engine_new();
     return rc;
 }
 
@@ -63,6 +66,8 @@ void session_env_fini(struct session_env *env)
     if (env->priority != NULL)
         gnutls_priority_deinit(env->priority);
     env->priority = NULL;
+    gcm_engine_free(env->gcm);
+    env->gcm = NULL;
     free(env->batch);
     env->batch = NULL;
     chain_pool_fini(&env->pool);

@@ -71,7 +71,7 @@ def test_all_is_well(joined):
         done = who.run("doctor")
         found = checks(done)
         assert done.status == 0, done.stdout
-        for check in ("state", "disk", "network", "broker", "udp", "clock", role):
+        for check in ("state", "disk", "network", "broker", "udp", "clock", "encryption", role):
             assert found[check]["state"] == "ok", found[check]
         wait_until(lambda who=who, role=role: "1 session" in checks(who.run("doctor"))[role]["what"],
                    10, "its session is counted")

@@ -116,6 +116,7 @@ def test_a_command_that_it_has_not(programs, work, path):
 def test_says_that_it_has_no_helper(programs, work, path):
     done = Boxed(programs, None, work, "box", path).run("doctor")
     assert "this build of postern has no postern-helper" in done.event("check", check="helper")["what"]
+    assert "without libipsec-mb" in done.event("check", check="encryption")["what"]
 
 
 def resolve_on(g):
