@@ -31,6 +31,7 @@ enum {
 
 struct datagram {
     struct list link;
+    uint64_t at_ns; /* when it was given to us */
     size_t len;
     uint8_t data[];
 };
@@ -193,6 +194,11 @@ struct session {
     struct chain meta_in;
     struct list datagrams; /* struct datagram, to be sent */
     unsigned datagram_count;
+    struct {
+        uint64_t count;   /* datagrams dropped, since they had waited for too long */
+        uint64_t told;    /* of them */
+        uint64_t told_ns; /* when that was */
+    } stale;
     size_t owed_bytes; /* went to datagrams while streams waited */
     struct pending pending;
     const char *denied; /* why the peer's key is, static; "": it is not */
@@ -361,6 +367,8 @@ void seal_delete_mask(ngtcp2_conn *conn, ngtcp2_crypto_cipher_ctx *ctx,
 /* output.c: everything that leaves */
 /* True when more could be sent at once. */
 bool output_run(struct session *s);
+/* Of datagrams that wait, those that waited for too long. */
+void output_drop_stale(struct session *s, uint64_t ts);
 void output_flush_pending(struct session *s);
 void output_drop_path(struct session *s, struct path *p);
 void output_close(struct session *s, uint64_t code, const char *reason);

@@ -12,6 +12,9 @@
 #include "io/clock.h"
 #include "io/log.h"
 
+#define STALE_NS 1000000000ull       /* of a datagram */
+#define STALE_TELL_NS 10000000000ull /* from one line of the log to the next */
+
 struct batch {
     size_t len, segment_len;
     uint64_t ts;
@@ -112,6 +115,38 @@ static void drop_datagram(struct session *s, struct datagram *d)
     s->datagram_count--;
     s->moved++;
     free(d);
+}
+
+static void tell_stale(struct session *s, uint64_t ts)
+{
+    if (s->stale.count == s->stale.told || ts < s->stale.told_ns + STALE_TELL_NS)
+        return;
+    log_info(
+        "%llu datagrams of UDP services waited over a second for the line, or were "
+        "too many, and were dropped",
+        (unsigned long long)(s->stale.count - s->stale.told));
+    s->stale.told = s->stale.count;
+    s->stale.told_ns = ts;
+}
+
+/*
+ * After a second DNS, QUIC and games have asked again, and speech was left out: what
+ * waits longer only delays what comes behind it. The newest one stays, so
+ * that one is there when the line is.
+ */
+void output_drop_stale(struct session *s, uint64_t ts)
+{
+    while (s->datagram_count > 1) {
+        struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
+        if (s->datagram_count <= SESSION_DATAGRAMS_QUEUED_MAX &&
+            ts < d->at_ns + STALE_NS)
+            break;
+        list_remove(&d->link); /* nothing has moved */
+        s->datagram_count--;
+        s->stale.count++;
+        free(d);
+    }
+    tell_stale(s, ts);
 }
 
 /* The first of a bundle is its witness: another frame would make its packet longer. */
@@ -324,6 +359,7 @@ bool output_run(struct session *s)
         return false;
     uint64_t ts = clock_ns(), before = in_flight(s);
     watch_pressure(s, ts);
+    output_drop_stale(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;

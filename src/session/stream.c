@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 
 enum {
@@ -429,19 +430,20 @@ int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len)
 {
     struct session *s = st->session;
     uint8_t head[8];
-    if (!session_is_secure(s) || s->conn == NULL ||
-        s->datagram_count >= SESSION_DATAGRAMS_QUEUED_MAX ||
-        len > stream_datagram_max(st))
+    if (!session_is_secure(s) || s->conn == NULL || len > stream_datagram_max(st))
         return POSTERN_ERR_LIMIT;
     size_t n = put_varint(head, (uint64_t)st->id);
     struct datagram *d = malloc(sizeof(*d) + n + len);
     if (d == NULL)
         return POSTERN_ERR_NOMEM;
+    d->at_ns = clock_ns();
     d->len = n + len;
     memcpy(d->data, head, n);
     memcpy(d->data + n, data, len);
     list_push(&s->datagrams, &d->link);
     s->datagram_count++;
+    if (s->datagram_count > SESSION_DATAGRAMS_QUEUED_MAX)
+        output_drop_stale(s, d->at_ns);
     paths_on_activity(&s->net);
     session_touch(s);
     return 0;

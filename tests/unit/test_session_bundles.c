@@ -194,6 +194,28 @@ static void test_bursts_of_datagrams_go_on(void **state)
     }
 }
 
+/* What waited for long only delays what comes behind it; the newest one stays. */
+static void test_datagrams_do_not_wait_for_long(void **state)
+{
+    static const uint8_t buf[1000];
+    struct world *w = world_new(0, 61);
+    (void)state;
+    open_stream(w);
+    leave_one_path(w);
+    struct session *s = w->client.session;
+    assert_int_equal(stream_write(w->client.stream, (const uint8_t *)"all", 3), 0);
+    RUN_UNTIL(w, w->client.got == 3 && s->unacked == 0);
+    w->client.wires[0].probes_only = true;
+    for (int i = 0; i < 2 * SESSION_DATAGRAMS_QUEUED_MAX; i++)
+        assert_int_equal(stream_send_datagram(w->client.stream, buf, sizeof(buf)), 0);
+    assert_int_equal(s->datagram_count, SESSION_DATAGRAMS_QUEUED_MAX);
+    struct stopwatch began = stopwatch_start();
+    RUN_UNTIL(w, s->datagram_count <= 1);
+    assert_true(stopwatch_ns(&began) < 3000000000ull);
+    assert_true(s->stale.count > SESSION_DATAGRAMS_QUEUED_MAX);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_a_last_bundle_is_awaited_no_more),
         cmocka_unit_test(test_loss_is_not_of_bundles),
         cmocka_unit_test(test_bursts_of_datagrams_go_on),
+        cmocka_unit_test(test_datagrams_do_not_wait_for_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
