@@ -11,9 +11,9 @@ enum { FRAME = 512 };
 /* Leaves something where the next call has its frame. */
 __attribute__((noinline)) static void soil(unsigned char with)
 {
-    volatile unsigned char frame[FRAME];
-    for (int i = 0; i < FRAME; i++)
-        frame[i] = with;
+    unsigned char frame[FRAME];
+    memset(frame, with, sizeof(frame));
+    __asm__ volatile("" : : "m"(frame)); /* it is read, for all the compiler knows */
 }
 
 __attribute__((noinline)) static int count_soiled(void)
