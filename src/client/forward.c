@@ -270,7 +270,7 @@ static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
 static void on_udp(void *ctx, int events)
 {
     struct forward *fw = ctx;
-    uint8_t buf[DATAGRAM_MAX];
+    READ_INTO uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < 64; i++) {
         struct addr from;

@@ -286,7 +286,7 @@ static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
 static void on_udp(void *ctx, int events)
 {
     struct conn *c = ctx;
-    uint8_t buf[DATAGRAM_MAX];
+    READ_INTO uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < 64; i++) {
         struct addr from;

@@ -11,6 +11,13 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+/* Of a large buffer that something is read into at once: the build would zero it first.
+ */
+#if defined(__has_attribute) && __has_attribute(uninitialized)
+#define READ_INTO __attribute__((uninitialized))
+#else
+#define READ_INTO
+#endif
 
 enum postern_err {
     POSTERN_OK = 0,

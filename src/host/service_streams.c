@@ -351,7 +351,7 @@ static void udp_alive(struct service_stream *ss)
 static void on_udp(void *ctx, int events)
 {
     struct service_stream *ss = ctx;
-    uint8_t buf[DATAGRAM_MAX];
+    READ_INTO uint8_t buf[DATAGRAM_MAX];
     (void)events;
     if (ss->pump == NULL)
         return;

@@ -453,7 +453,7 @@ static int open_error(struct channel *c, ssize_t rc, int err)
 
 static void do_read(struct channel *c)
 {
-    uint8_t buf[RECORD_MAX];
+    READ_INTO uint8_t buf[RECORD_MAX];
     for (int i = 0; i < READS_PER_EVENT; i++) {
         errno = 0;
         ssize_t n = gnutls_record_recv(c->tls, buf, sizeof(buf));

@@ -80,7 +80,7 @@ static void take(struct udp_door *d, const struct addr *from, const struct addr 
 static void on_datagrams(void *ctx, int events)
 {
     struct udp_door *d = ctx;
-    uint8_t buf[DATAGRAM_MAX];
+    READ_INTO uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < DATAGRAMS_PER_EVENT; i++) {
         struct addr from, local;

@@ -8,7 +8,7 @@
 
 int session_send_meta(struct session *s, const Meta *m)
 {
-    uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
+    READ_INTO uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
     if (!session_is_open(s))
         return POSTERN_ERR_CLOSED;
     if (s->meta == NULL && s->is_client) {
@@ -28,7 +28,7 @@ int session_send_meta(struct session *s, const Meta *m)
 
 void meta_deliver(struct session *s)
 {
-    uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
+    READ_INTO uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
     while (session_lives(s) && s->meta_in.end > s->meta_in.start) {
         Meta m;
         size_t have = chain_copy(&s->meta_in, s->meta_in.start, frame, sizeof(frame));

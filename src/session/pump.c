@@ -339,7 +339,7 @@ static void hand_datagram(struct pump *p, const uint8_t *data, size_t len)
 /* Datagrams that came on the stream because they are large. */
 static void take_datagrams(struct pump *p)
 {
-    uint8_t buf[PROTO_FRAME_HEADER + DATAGRAM_MAX];
+    READ_INTO uint8_t buf[PROTO_FRAME_HEADER + DATAGRAM_MAX];
     while (p->life == PUMP_LIVES && p->arrived.end > p->arrived.start) {
         size_t have = chain_copy(&p->arrived, p->arrived.start, buf, sizeof(buf));
         int n = proto_frame_size(buf, have, DATAGRAM_MAX);

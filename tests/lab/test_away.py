@@ -257,7 +257,7 @@ def test_another_broker_is_told_beside_an_up_that_has_just_begun_as_alone(gate):
     g.join()
     another_broker(g)
     alone = g.client.run("connect", f"{HOST}:7000", "127.0.0.1:0", json=False, timeout=20)
-    assert alone.status == 1 and "do not go on if this is unexpected" in alone.stderr, alone.stderr
+    assert alone.status == 1 and "do not go on if nobody renewed it there" in alone.stderr, alone.stderr
     up = g.client.start("up")
     up.wait_event("ready", 10)
     for argv in (("connect", f"{HOST}:7000", "127.0.0.1:0"), ("nc", HOST, "7000")):

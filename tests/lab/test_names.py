@@ -241,7 +241,7 @@ def test_root_may_run_it_with_a_users_state(house, work):
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")
     up.wait_event("service")
-    assert "can take its keys" in up.stderr
+    assert "root works here with the keys and lists of user" in up.stderr
     g.host.start_peer("tcp-server", 7000)
     user = g.other_client("user")
     user.state = state

@@ -32,6 +32,23 @@ ssize_t read(int fd, void *buf, size_t cap)
     return told(rc);
 }
 
+/* What FORTIFY_SOURCE makes of read and recv where it knows the buffer's size. */
+ssize_t __read_chk(int fd, void *buf, size_t cap, size_t size);
+ssize_t __read_chk(int fd, void *buf, size_t cap, size_t size)
+{
+    if (cap > size)
+        abort();
+    return read(fd, buf, cap);
+}
+
+ssize_t __recv_chk(int fd, void *buf, size_t cap, size_t size, int flags);
+ssize_t __recv_chk(int fd, void *buf, size_t cap, size_t size, int flags)
+{
+    if (cap > size)
+        abort();
+    return recv(fd, buf, cap, flags);
+}
+
 /* Of real files: their disk is the machine's. */
 static bool disk_is_full(int fd)
 {
