@@ -224,8 +224,7 @@ static int invite(struct roster *r, const struct statedir *state,
     struct keypair own;
     int err = settings == NULL ? fault_lack(f, POSTERN_ERR_NOMEM)
                                : published_read(r, settings, &services, &broker, f);
-    if (err == 0)
-        published_add_running(state, &services);
+    bool heard = err == 0 && published_add_running(state, &services);
     if (err == 0)
         err = statedir_key(state, &own, f);
     if (err == 0) {
@@ -237,10 +236,12 @@ static int invite(struct roster *r, const struct statedir *state,
         struct audit_entry entry;
         invite_audit(&entry, &c, &in);
         audit_once(state->path, &entry);
-        warn_of_none(state);
+        if (heard)
+            warn_of_none(state);
         if (!v[OPT_SPOKEN].given)
             print_invite(out, &l, &in, v[OPT_QR].given);
-        tell_serve(state);
+        if (heard)
+            tell_serve(state);
         if (v[OPT_SPOKEN].given)
             err = give_by_code(&l, &in, &broker, &own, c.life_s, out, f);
     }

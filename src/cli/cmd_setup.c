@@ -34,6 +34,16 @@ struct setup {
     size_t running_count;
 };
 
+/* Leaves out what is blank at both ends of `text`. */
+static void strip(char *text)
+{
+    char *from = text + strspn(text, " \t");
+    memmove(text, from, strlen(from) + 1);
+    size_t len = strlen(text);
+    while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
+        text[--len] = '\0';
+}
+
 /* The line that was typed, or what Enter stands for; false at the end of all input. */
 static bool ask(struct setup *s, const char *question, const char *enter)
 {
@@ -47,11 +57,7 @@ static bool ask(struct setup *s, const char *question, const char *enter)
         s->ended = true;
         return false;
     }
-    char *from = s->answer + strspn(s->answer, " \t");
-    memmove(s->answer, from, strlen(from) + 1);
-    size_t len = strlen(s->answer);
-    while (len > 0 && strchr(" \t\r\n", s->answer[len - 1]) != NULL)
-        s->answer[--len] = '\0';
+    strip(s->answer);
     return true;
 }
 
@@ -80,6 +86,24 @@ static const char *kind_words(enum link_type type)
                                 : "a broker's";
 }
 
+/* A terminal shows a link over several lines, and what is copied there may be cut so.
+ */
+static void take_rest(struct setup *s)
+{
+    struct link l;
+    size_t len = strlen(s->answer), more = 1;
+    while (strncasecmp(s->answer, "postern:", 8) == 0 && more > 0 &&
+           len + 2 < ANSWER_LEN && link_parse_given(&l, s->answer, NULL) != 0) {
+        (void)fprintf(s->tty, "Its rest, if it goes on? [no] ");
+        (void)fflush(s->tty);
+        if (fgets(s->answer + len, (int)(ANSWER_LEN - len), s->tty) == NULL)
+            s->answer[len] = '\0';
+        strip(s->answer + len);
+        more = strlen(s->answer) - len;
+        len += more;
+    }
+}
+
 /* A link, asked for until it is one; false where there is none. */
 static bool ask_link(struct setup *s, const char *question, const char *enter,
                      enum link_type type, char text[static LINK_TEXT_LEN])
@@ -89,6 +113,7 @@ static bool ask_link(struct setup *s, const char *question, const char *enter,
     while (ask(s, question, enter)) {
         if (s->answer[0] == '\0' || said(s, "n", "no"))
             return false;
+        take_rest(s);
         if (said(s, "y", "yes"))
             (void)fprintf(s->tty,
                           "Paste the link itself, which begins with postern://, "

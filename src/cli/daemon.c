@@ -123,7 +123,7 @@ int daemon_unchanged(int err, struct fault *f)
     return fault_set(f, err, why.advice, "nothing is changed: %.280s", why.what);
 }
 
-void daemon_each(const struct statedir *s, const char *role, enum local_op op,
+bool daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx)
 {
     char path[STATEDIR_SOCKET_LEN];
@@ -144,9 +144,10 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
         (void)close(fd);
     }
     if (err != POSTERN_ERR_TIMEOUT)
-        return;
+        return true;
     (void)local_fault_silent(s, role, err, &why);
     log_warn("%s; going on without it", why.what);
+    return false;
 }
 
 int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,

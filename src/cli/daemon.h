@@ -35,9 +35,9 @@ int daemon_unchanged(int err, struct fault *f);
 
 /*
  * Calls `each` with the json of every reply to a request without arguments. Does
- * nothing when no such daemon runs; one that does not answer is warned of.
+ * nothing when no such daemon runs; one that does not answer is warned of: false.
  */
-void daemon_each(const struct statedir *s, const char *role, enum local_op op,
+bool daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx);
 
 /*

@@ -88,19 +88,21 @@ static int ask(int fd, const char *prompt, char *out, size_t cap)
     return err;
 }
 
-static int ask_twice(char *out, size_t cap, struct fault *f)
+/* One that is too short is not asked for again: password_read refuses it. */
+static int ask_twice(char *out, size_t cap, size_t min, struct fault *f)
 {
-    char again[1024];
+    char again[1024] = "";
     int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return fault_set(f, POSTERN_ERR_IO, "use --password-file",
                          "the terminal cannot be opened: %s", strerror(errno));
     int err = ask(fd, "Password: ", out, cap);
-    if (err == 0)
+    bool enough = err == 0 && strlen(out) >= min;
+    if (enough)
         err = ask(fd, "Again: ", again, cap < sizeof(again) ? cap : sizeof(again));
     if (err != 0)
         err = line_fault(err, cap, f);
-    else if (strcmp(out, again) != 0)
+    else if (enough && strcmp(out, again) != 0)
         err = fault_set(f, POSTERN_ERR_INVALID, "run it again",
                         "the two passwords are not the same");
     sodium_memzero(again, sizeof(again));
@@ -126,7 +128,7 @@ int password_read(char *out, size_t cap, size_t min, const char *file, struct fa
 {
     out[0] = '\0';
     int err = file == NULL && isatty(STDIN_FILENO) == 1
-                  ? ask_twice(out, cap, f)
+                  ? ask_twice(out, cap, min, f)
                   : from_file(out, cap, file != NULL ? file : "-", f);
     if (err == 0 && out[0] == '\0')
         err = fault_set(f, POSTERN_ERR_INVALID,

@@ -57,12 +57,13 @@ static void add(void *ctx, const char *json)
         return; /* more than a host publishes: it is not ours to say */
 }
 
-void published_add_running(const struct statedir *state, struct service_list *services)
+bool published_add_running(const struct statedir *state, struct service_list *services)
 {
     struct service_list live = {0};
-    daemon_each(state, "serve", LOCAL_LIST, add, &live);
+    bool heard = daemon_each(state, "serve", LOCAL_LIST, add, &live);
     if (live.count == 0)
-        return; /* none runs */
+        return heard; /* none runs */
     service_list_fini(services);
     *services = live;
+    return heard;
 }

@@ -14,8 +14,9 @@ MUST_CHECK int published_read(struct roster *r, struct roster_settings *s,
                               struct fault *f);
 /*
  * What a running serve publishes takes the list's place, if one runs: with what comes
- * from programs (`postern run`) and other hosts (`serve --via`).
+ * from programs (`postern run`) and other hosts (`serve --via`). False where one runs
+ * and does not answer, which was warned of.
  */
-void published_add_running(const struct statedir *state, struct service_list *services);
+bool published_add_running(const struct statedir *state, struct service_list *services);
 
 #endif

@@ -102,7 +102,8 @@ struct search {
 static bool is_here(const struct service_target *t)
 {
     return t->by == 0 &&
-           (strcmp(t->host, "127.0.0.1") == 0 || strcmp(t->host, "::1") == 0);
+           (strcmp(t->host, "127.0.0.1") == 0 || strcmp(t->host, "localhost") == 0 ||
+            strcmp(t->host, "::1") == 0);
 }
 
 /* Whether a socket at `local` hears what is sent to this machine's own address. */

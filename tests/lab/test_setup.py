@@ -93,7 +93,10 @@ def test_three_machines(gate):
     client.said("Paste the link itself")
     client.answer("Use another host?", f"{link}\n")
     client.said("That link is a broker's; here it has to be an invite of a host.")
-    client.answer("Use another host?", f"{invite}\n")
+    cut = len(invite) // 2    # as a terminal showed it
+    client.answer("Use another host?", f"{invite[:20]}\n\n")
+    client.said("cut short or mangled")
+    client.answer("Use another host?", f"{invite[:cut]}\n  {invite[cut:]}\n")
     client.said(f"joined {HOST}")
     assert f"$ postern join {invite}" in client.shown.replace("\r", ""), client.shown
     assert client.proc.wait(10) == 0
