@@ -13,6 +13,8 @@ enum { LINES_MAX = 32, PATH_LEN = 4200 };
 static bool path_of(char path[static PATH_LEN], const char *dir, const char *file,
                     const char *suffix)
 {
+    if (dir == NULL) /* no state directory: who only looks */
+        return false;
     int n = snprintf(path, PATH_LEN, "%s/%s%s", dir, file, suffix);
     return n > 0 && n < PATH_LEN;
 }

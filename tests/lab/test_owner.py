@@ -10,10 +10,10 @@ import pytest
 from .actors import HOST, postern
 from .net import wait_until
 from .test_badinput import says
+from .test_replaced import NOTICED_S, works
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("setpriv")]
 NOBODY = 65534
-NOTICED_S = 8   # the host looks every 5 s
 
 
 @pytest.fixture
@@ -21,11 +21,6 @@ def pair(gate):
     g = gate(host="none", client="none")
     g.host.start_peer("tcp-server", 7000)
     return g.up_and_joined("one=7000")
-
-
-def works(who):
-    done = who.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n", timeout=15)
-    return done.status == 0 and len(done.stdout) > 0
 
 
 def hashes(directory):
