@@ -293,8 +293,9 @@ static uint64_t beginner(const struct approach *a)
 
 static bool take_unproven(struct approach *a)
 {
-    return rounds_take_unproven(&approach_config_of(a)->net->budget->rounds, beginner(a),
-                                &approach_target(a)->unproven, clock_us() / 1000);
+    return rounds_take_unproven(&approach_config_of(a)->net->budget->rounds,
+                                beginner(a), &approach_target(a)->unproven,
+                                clock_us() / 1000);
 }
 
 /* What was paid beforehand, or else one more; nothing once it is proven. */
@@ -308,15 +309,16 @@ static bool is_paid(struct approach *a, bool *paid)
 bool target_may_begin(struct approach *a)
 {
     const struct approach_config *c = approach_config_of(a);
-    return c->client || (is_paid(a, &approach_target(a)->round_paid) &&
-                         rounds_take(&c->net->budget->rounds, beginner(a),
-                                     clock_us() / 1000));
+    return c->client ||
+           (is_paid(a, &approach_target(a)->round_paid) &&
+            rounds_take(&c->net->budget->rounds, beginner(a), clock_us() / 1000));
 }
 
 bool target_may_approach(struct approach *a)
 {
     struct target *t = approach_target(a);
-    t->pair_paid = t->round_paid = take_unproven(a) && take_unproven(a);
+    t->pair_paid = take_unproven(a);
+    t->pair_paid = t->round_paid = t->pair_paid && take_unproven(a);
     if (!t->pair_paid)
         target_proven(a); /* one without the other is of no use */
     return t->pair_paid;

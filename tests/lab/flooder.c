@@ -4,7 +4,7 @@
  * lets it. Never sends a packet of a session. Prints how many introductions it sent and
  * how many approaches the host answered.
  *
- *   flooder INVITE VICTIM KEYS SECONDS [STATE...]   STATE: the key of that directory, once
+ *   flooder INVITE VICTIM KEYS SECONDS [STATE...]   STATE: the key of that directory
  *
  * NORELAY=1 in the environment: its Offers allow no relay; SWEEPTCP=1: they ask for the
  * ports of a symmetric NAT by TCP too; SPREAD=1: VICTIM is a /16, and each address in

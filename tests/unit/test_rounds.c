@@ -113,7 +113,8 @@ static void test_proven_ones_are_not_counted(void **state)
     }
     for (uint64_t peer = 2; peer < 32; peer++)
         for (unsigned n = 0; n < 2; n++)
-            assert_true(rounds_take_unproven(&r, peer, &had[0], begin_ms + A_MINUTE_MS));
+            assert_true(
+                rounds_take_unproven(&r, peer, &had[0], begin_ms + A_MINUTE_MS));
     struct rounds_unproven other = {0}; /* gives back what it had, and no more */
     unsigned n = 0;
     while (rounds_take_unproven(&r, 40, &other, begin_ms + A_MINUTE_MS))
