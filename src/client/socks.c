@@ -551,6 +551,8 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     calls_free(s.calls); /* first: no call may speak of a connection that is gone */
     while (!list_empty(&s.conns)) {
         struct conn *last = LIST_FIRST(&s.conns, struct conn, link);
+        LIST_EACH_REMOVABLE (struct flow, fl, next, &last->flows, link)
+            flow_free(fl); /* their calls went with all */
         list_init(&last->flows);
         conn_free(last);
     }

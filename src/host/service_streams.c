@@ -142,16 +142,16 @@ void stream_refuse(struct pump *p, enum stream_code code, const char *reason)
 }
 
 /*
- * A device's connection in the log: by which path it goes now, and from where. Through
+ * A device's connection in the log: by which path it went last, and from where. Through
  * the relay it is the address that the broker saw, without a port.
  */
 static void look_where(struct service_stream *ss, bool at_begin)
 {
-    const struct path *p = session_path(tie_session(ss->tie));
-    if (p != NULL)
-        (void)snprintf(ss->kind, sizeof(ss->kind), "%s", path_kind_name(p->kind));
-    if (p != NULL && p->kind != PATH_RELAY && p->remote.family != ADDR_NONE) {
-        (void)addr_format(&p->remote, ss->from);
+    const struct tie_way *way = tie_way(ss->tie);
+    if (way->kind != PATH_KIND_NONE)
+        (void)snprintf(ss->kind, sizeof(ss->kind), "%s", path_kind_name(way->kind));
+    if (path_kind_is_direct(way->kind) && way->remote.family != ADDR_NONE) {
+        (void)addr_format(&way->remote, ss->from);
     } else if (at_begin) { /* at the end there may be no approach any more */
         struct addr seen = approach_peer_seen(tie_approach(ss->tie));
         if (seen.family != ADDR_NONE)

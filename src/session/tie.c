@@ -46,7 +46,8 @@ struct tie {
     uint8_t peer[KEY_LEN];
     struct approach *approach;
     struct session *session;
-    uint64_t made_us; /* what a session that has heard nothing yet says of that */
+    uint64_t made_us;   /* what a session that has heard nothing yet says of that */
+    struct tie_way way; /* used last */
 };
 
 /* --------------------------------------------------------------------- the session */
@@ -57,6 +58,11 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
     return t->events->authorize(t->ctx, peer);
 }
 
+static void note_way(struct tie *t, const struct path *path)
+{
+    t->way = (struct tie_way){.kind = path->kind, .remote = path->remote};
+}
+
 static void on_open(void *ctx)
 {
     struct tie *t = ctx;
@@ -65,6 +71,8 @@ static void on_open(void *ctx)
     STATE_GO(tie_next, t->state, TIE_OPEN);
     approach_set_established(t->approach);
     struct path *path = session_path(t->session);
+    if (path != NULL)
+        note_way(t, path);
     if (t->client && path != NULL) {
         path->rtt_us = session_rtt_us(t->session);
         approach_on_path_used(t->approach, path);
@@ -92,6 +100,7 @@ static void on_meta(void *ctx, const Meta *m)
 static void on_used(void *ctx, struct path *path)
 {
     struct tie *t = ctx;
+    note_way(t, path);
     approach_on_path_used(t->approach, path);
     if (!t->client)
         uplink_refresh(t->endpoint->uplink);
@@ -350,6 +359,7 @@ static struct tie *tie_new(const struct tie_config *c, bool client,
     t->events = c->events;
     t->ctx = c->ctx;
     t->client = client;
+    t->way.kind = PATH_KIND_NONE;
     memcpy(t->peer, c->approach.peer, KEY_LEN);
     *ac = c->approach;
     ac->net = &c->endpoint->net;
@@ -416,6 +426,11 @@ void tie_give_up(struct tie *t, bool for_good)
 struct approach *tie_approach(const struct tie *t)
 {
     return t->approach;
+}
+
+const struct tie_way *tie_way(const struct tie *t)
+{
+    return &t->way;
 }
 
 struct session *tie_session(const struct tie *t)

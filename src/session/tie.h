@@ -61,6 +61,12 @@ void tie_free(struct tie *t);
  */
 void tie_give_up(struct tie *t, bool for_good);
 
+/* How its packets went last, when the session is over too. */
+struct tie_way {
+    enum path_kind kind; /* PATH_KIND_NONE: they never did */
+    struct addr remote;
+};
+const struct tie_way *tie_way(const struct tie *t);
 struct approach *tie_approach(const struct tie *t);
 struct session *tie_session(const struct tie *t);      /* NULL: none yet */
 struct session *tie_open_session(const struct tie *t); /* NULL: it is not open */

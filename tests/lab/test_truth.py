@@ -157,6 +157,20 @@ def test_log_has_each_connection(joined):
     assert "may not use that service" in logged(g)[-1]["detail"]
 
 
+def test_log_has_the_path_of_who_ends_at_once(joined):
+    """ssh ends its ProxyCommand so: the connection began by the relay and went directly."""
+    g = joined
+    proc = g.client.programs.start(g.client.ns, "nc", g.client.program, "nc", HOST, "peer",
+                                   env=g.client.env, stdin=subprocess.PIPE)
+    proc.popen.stdin.write(b"GET 100000 1\n")
+    proc.popen.stdin.flush()
+    wait_until(lambda: "udp-punch to" in " ".join(lines(g.host)), 20, "it goes directly")
+    proc.signal(signal.SIGHUP)
+    proc.wait(10)
+    wait_until(lambda: logged(g)[-1]["what"] == "closed", 10, "it is logged")
+    assert logged(g)[-1]["detail"].endswith(", by udp-punch"), logged(g)[-2:]
+
+
 def test_log_filters(joined):
     g = joined
     other = g.other_client("other")
