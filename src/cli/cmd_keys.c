@@ -46,6 +46,13 @@ static int tell_daemon(const struct statedir *state, const char *role, struct fa
     return err < 0 ? daemon_stored(err, "the new key is stored", f) : 0;
 }
 
+/* One that runs and does not answer would go on with the old key: first that. */
+static int check_daemon(const struct statedir *state, const char *role, struct fault *f)
+{
+    int err = daemon_ask(state, role, LOCAL_STATUS, NULL, NULL, NULL, f);
+    return err < 0 ? daemon_unchanged(err, f) : 0;
+}
+
 /*
  * As many earlier keys as count: the oldest makes way for the one that goes now, and
  * nothing brings it back. So who rotates hears it one rotation before, too.
@@ -77,7 +84,11 @@ static int rotate(const struct statedir *state, struct events *out, struct fault
     struct keypair before, fresh;
     char text[KEY_TEXT_LEN];
     struct event e;
-    int err = statedir_key(state, &before, f);
+    int err = check_daemon(state, "serve", f);
+    if (err == 0)
+        err = check_daemon(state, "up", f);
+    if (err == 0)
+        err = statedir_key(state, &before, f);
     if (err == 0)
         warn_of_the_oldest(state);
     if (err == 0)

@@ -99,17 +99,140 @@ static int store_tls(const struct statedir *state, const struct options *o,
     return err;
 }
 
+/* ------------------------------------------------------------ beside one that runs */
+
+/* What is to be stored. */
+struct change {
+    const char *const *texts;
+    size_t count;
+    bool add;
+    int64_t absent_s;          /* as in struct serve_config */
+    const struct options *tls; /* of which --tls and --tls-command count; may be NULL */
+};
+
+/* What was stored before it. */
+struct before {
+    struct roster_settings settings;
+    struct access_tls tls[CERTS_MAX];
+    int tls_count;
+    char tls_command[ACCESS_COMMAND_LEN];
+};
+
+static struct change change_of(const struct options *o, const char *const *texts,
+                               size_t count, int64_t absent_s)
+{
+    bool tls = o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given;
+    return (struct change){texts, count, o->values[OPT_ADD].given, absent_s,
+                           tls ? o : NULL};
+}
+
+static int remember(const struct statedir *state, bool tls, struct before *b,
+                    struct fault *f)
+{
+    struct roster *r = NULL;
+    struct access *a = NULL;
+    int err = daemon_open_roster(&r, state, f);
+    if (err == 0)
+        err = roster_settings_get(r, &b->settings);
+    if (err == POSTERN_ERR_NOTFOUND && r != NULL)
+        (void)fault_set(f, err, "run 'postern serve --broker LINK SERVICE...' first",
+                        "nothing is published here yet");
+    else if (err != 0 && r != NULL)
+        err = roster_fault(r, err, f);
+    if (err == 0 && tls)
+        err = daemon_open_access(&a, state, f);
+    if (err == 0 && tls)
+        err = b->tls_count = access_tls(a, b->tls, CERTS_MAX);
+    if (err >= 0 && tls)
+        err = access_tls_command(a, b->tls_command);
+    if (err < 0 && a != NULL)
+        err = access_fault(a, err, f);
+    access_close(a);
+    roster_close(r);
+    return err;
+}
+
+static int put_back(const struct statedir *state, bool tls, const struct before *b)
+{
+    struct roster *r = NULL;
+    struct access *a = NULL;
+    int err = daemon_open_roster(&r, state, NULL);
+    if (err == 0)
+        err = roster_settings_set(r, &b->settings, NULL);
+    if (err == 0 && tls)
+        err = daemon_open_access(&a, state, NULL);
+    if (err == 0 && tls)
+        err = access_set_tls(a, b->tls, (size_t)b->tls_count, NULL);
+    if (err == 0 && tls)
+        err = access_set_tls_command(a, b->tls_command, NULL);
+    access_close(a);
+    roster_close(r);
+    return err;
+}
+
+/* All of it, or nothing. */
+static int store(const struct statedir *state, const struct change *c, struct before *b,
+                 struct fault *f)
+{
+    int err = remember(state, c->tls != NULL, b, f);
+    if (err != 0)
+        return err;
+    if (c->count > 0 || c->absent_s != 0)
+        err = store_settings(state, c->texts, c->count, c->add, c->absent_s, f);
+    if (err == 0 && c->tls != NULL)
+        err = store_tls(state, c->tls, f);
+    if (err != 0)
+        (void)!put_back(state, c->tls != NULL, b);
+    return err;
+}
+
+/* The running serve does it; that none runs is an error. */
+static int must_ask(const struct statedir *state, enum local_op op, struct events *out,
+                    struct fault *f)
+{
+    int err = daemon_ask(state, "serve", op, NULL, out, NULL, f);
+    if (err == 0)
+        return fault_set(f, POSTERN_ERR_NOTFOUND,
+                         "start it with 'postern serve', then run this again",
+                         "no 'postern serve' runs with %.200s", state->path);
+    return err < 0 ? err : 0;
+}
+
+/* The serve did not take it up: it reads again what was there before, if it does. */
+static int take_back(const struct statedir *state, bool tls, const struct before *b,
+                     int err, struct fault *f)
+{
+    struct fault again = {0};
+    if (put_back(state, tls, b) != 0)
+        return daemon_stored(err, "it is stored", f);
+    (void)!daemon_ask(state, "serve", LOCAL_RELOAD, NULL, NULL, NULL, &again);
+    return daemon_unchanged(err, f);
+}
+
+/* What would not be taken up is not stored: whether it answers is asked first. */
+static int change(const struct statedir *state, const struct change *c,
+                  struct events *out, struct fault *f)
+{
+    if (c->count == 0 && c->absent_s == 0 && c->tls == NULL)
+        return must_ask(state, LOCAL_RELOAD, out, f);
+    struct before *b = calloc(1, sizeof(*b));
+    if (b == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int err = must_ask(state, LOCAL_LIST, NULL, f);
+    if (err != 0)
+        err = daemon_unchanged(err, f);
+    else if ((err = store(state, c, b, f)) == 0 &&
+             (err = must_ask(state, LOCAL_RELOAD, out, f)) != 0)
+        err = take_back(state, c->tls != NULL, b, err, f);
+    free(b);
+    return err;
+}
+
 int cmd_serve_services(const struct statedir *state, const char *const *texts,
                        size_t count, bool add, struct events *out, struct fault *f)
 {
-    int err = count > 0 ? store_settings(state, texts, count, add, 0, f) : 0;
-    if (err != 0)
-        return err;
-    err = daemon_ask(state, "serve", LOCAL_RELOAD, NULL, out, NULL, f);
-    if (err == 0)
-        return fault_set(f, POSTERN_ERR_NOTFOUND, "start it with 'postern serve'",
-                         "no 'postern serve' runs with %.200s", state->path);
-    return err < 0 ? err : 0;
+    struct change c = {.texts = texts, .count = count, .add = add};
+    return change(state, &c, out, f);
 }
 
 static int reload(const struct options *o, const struct serve_asked *asked,
@@ -132,11 +255,8 @@ static int reload(const struct options *o, const struct serve_asked *asked,
                      "end 'postern serve' and start it with what is to be another", f);
     if (err == 0)
         err = statedir_open(&state, o->values[OPT_STATE].text, f);
-    if (err == 0 && (o->arg_count > 0 || absent_s != 0))
-        err = store_settings(&state, asked->texts, asked->count, add, absent_s, f);
-    if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
-        err = store_tls(&state, o, f);
-    return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
+    struct change c = change_of(o, asked->texts, asked->count, absent_s);
+    return err != 0 ? err : change(&state, &c, out, f);
 }
 
 /* A mistake is told before anything is waited for, such as the lock of another serve.
@@ -176,6 +296,16 @@ static void on_ready(void *ctx, const struct service_list *published, struct ros
     serve_tell_ready(((struct serving *)ctx)->out, published, r);
 }
 
+static int store_file(const struct statedir *state, const struct options *o,
+                      size_t services, int64_t absent_s, struct fault *f)
+{
+    struct change c = change_of(o, o->args, services, absent_s);
+    struct before *b = calloc(1, sizeof(*b));
+    int rc = b == NULL ? fault_lack(f, POSTERN_ERR_NOMEM) : store(state, &c, b, f);
+    free(b);
+    return rc;
+}
+
 /* The file again: its services, --tls and --absent, as --reload takes them. */
 static int on_hangup(void *ctx, struct fault *f)
 {
@@ -192,10 +322,7 @@ static int on_hangup(void *ctx, struct fault *f)
     if (rc == 0)
         rc = statedir_open(&state, now->values[OPT_STATE].text, f);
     if (rc == 0)
-        rc = store_settings(&state, o.args, now->args_of_file ? o.arg_count : 0, false,
-                            absent_s, f);
-    if (rc == 0 && (o.values[OPT_TLS].given || o.values[OPT_TLS_COMMAND].given))
-        rc = store_tls(&state, &o, f);
+        rc = store_file(&state, &o, now->args_of_file ? o.arg_count : 0, absent_s, f);
     options_fini(&o);
     return rc;
 }

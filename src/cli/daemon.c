@@ -10,11 +10,16 @@
 #include "io/log.h"
 #include "io/ready.h"
 
-enum { WORD_MS = 5000, TIMEOUT_MS = 5000, RELOAD_TIMEOUT_MS = 10000 };
+enum {
+    LOOK_MS = 250, /* then it is looked whether it is stopped at all */
+    WORD_MS = 2000,
+    TIMEOUT_MS = 5000,
+    RELOAD_TIMEOUT_MS = 10000
+};
 
 /*
- * One reply. Who waits for longer than WORD_MS is told what for; one that is stopped
- * does nothing until somebody lets it go on, and is not waited for any longer.
+ * One reply. One that is stopped does nothing until somebody lets it go on, and is not
+ * waited for; who waits for another for longer than WORD_MS is told what for.
  */
 static int recv_told(int fd, const struct statedir *s, const char *role, int timeout_ms,
                      LocalReply *r)
@@ -22,11 +27,13 @@ static int recv_told(int fd, const struct statedir *s, const char *role, int tim
     struct ready first = {.fd = fd, .wanted = WATCH_READ};
     struct statedir_holder h;
     struct fault why;
-    if (timeout_ms <= WORD_MS || ready_wait(&first, 1, WORD_MS) != 0)
+    if (ready_wait(&first, 1, LOOK_MS) != 0)
         return local_recv(fd, r, timeout_ms);
     (void)statedir_held(s, role, &h);
     if (h.stopped)
         return POSTERN_ERR_TIMEOUT;
+    if (ready_wait(&first, 1, WORD_MS - LOOK_MS) != 0)
+        return local_recv(fd, r, timeout_ms);
     (void)local_fault_silent(s, role, POSTERN_ERR_TIMEOUT, &why);
     log_warn("waiting: %s", why.what);
     return local_recv(fd, r, timeout_ms - WORD_MS);
@@ -110,6 +117,12 @@ int daemon_stored(int err, const char *what, struct fault *f)
     return fault_set(f, err, why.advice, "%.100s, but %.200s", what, why.what);
 }
 
+int daemon_unchanged(int err, struct fault *f)
+{
+    struct fault why = *f;
+    return fault_set(f, err, why.advice, "nothing is changed: %.280s", why.what);
+}
+
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx)
 {
@@ -124,7 +137,7 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
         err = local_send(fd, &req, -1);
         do {
             if (err == 0)
-                err = local_recv(fd, &r, TIMEOUT_MS);
+                err = recv_told(fd, s, role, TIMEOUT_MS, &r);
             if (err == 0 && r.code == 0 && r.json[0] != '\0')
                 each(ctx, r.json);
         } while (err == 0 && r.code == 0 && !r.last);

@@ -12,8 +12,8 @@
  * Asks the daemon `role` ("serve" or "up") and reads its replies until the last one,
  * which is left in `last`; its json, and that of each earlier reply, is printed to
  * `out`. `arg`, `out` and `last` may be NULL. 1; or 0 when no such daemon runs. A reply
- * that carries an error becomes `f`; so does silence for 5 s; a reload has 10 s, and
- * after 5 of them a warning says what for.
+ * that carries an error becomes `f`; so does silence for 5 s, a reload's for 10 s, and
+ * that it is stopped at once. After 2 s a warning says what is waited for.
  */
 MUST_CHECK int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
                           const char *arg, struct events *out, LocalReply *last,
@@ -30,6 +30,8 @@ MUST_CHECK int daemon_ask_each(const struct statedir *s, const char *role,
  * why. Returns `err`.
  */
 int daemon_stored(int err, const char *what, struct fault *f);
+/* The same where the step was not done, or is undone. */
+int daemon_unchanged(int err, struct fault *f);
 
 /*
  * Calls `each` with the json of every reply to a request without arguments. Does

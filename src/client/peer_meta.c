@@ -70,6 +70,14 @@ static void send_alive(struct peer *p)
     free(m);
 }
 
+/* A host that does not know of them takes it for nothing. */
+static void say_copies(struct peer *p)
+{
+    Meta m = {.which_body = Meta_copies_tag, .body.copies = true};
+    if (session_send_meta(peer_session(p), &m) != 0)
+        log_debug("the host could not be told that copies are taken");
+}
+
 void peer_meta_begin(struct peer *p)
 {
     if (p->config.visiting) {
@@ -80,6 +88,7 @@ void peer_meta_begin(struct peer *p)
         return;
     }
     send_alive(p);
+    say_copies(p);
     if (p->config.joining && !p->joined) {
         send_join(p);
         return;

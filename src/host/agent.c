@@ -292,8 +292,10 @@ static void on_open(void *ctx)
 {
     struct agent_host *h = ctx;
     Meta list = {.which_body = Meta_list_tag, .body.list = true};
+    Meta copies = {.which_body = Meta_copies_tag, .body.copies = true};
     session_keep_alive(h->session);
-    if (session_send_meta(h->session, &list) != 0)
+    if (session_send_meta(h->session, &list) != 0 ||
+        session_send_meta(h->session, &copies) != 0)
         log_debug("the list of services could not be asked for");
 }
 

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/copies.h"
 #include "core/err.h"
 #include "core/kinds.h"
 #include "core/list.h"
@@ -86,10 +87,10 @@ static inline int path_send(struct path *p, const uint8_t *buf, size_t len,
     return p->ops->send(p, buf, len, segment_len);
 }
 
-/* A packet for the session: QUIC's (its fixed bit) or a probe. */
+/* A packet for the session: QUIC's (its fixed bit), a probe or an early copy. */
 static inline bool path_is_session_packet(uint8_t first)
 {
-    return (first & 0x40) != 0 || first == PROBE_FIRST_BYTE;
+    return (first & 0x40) != 0 || first == PROBE_FIRST_BYTE || first == COPY_FIRST_BYTE;
 }
 
 static inline void path_deliver(struct path *p, const uint8_t *buf, size_t len,

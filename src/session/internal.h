@@ -7,6 +7,7 @@
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
+#include "core/copies.h"
 #include "core/keepalive.h"
 #include "core/lateness.h"
 #include "core/list.h"
@@ -100,6 +101,17 @@ struct stall {
     bool asked;
 };
 
+/* Early copies, both ways (copies.c). */
+struct copying {
+    uint8_t key_out[COPY_KEY_LEN], key_in[COPY_KEY_LEN];
+    bool peer;       /* takes them */
+    uint32_t number; /* of the last that was sent */
+    struct replay seen;
+    struct copies_pace pace;
+    uint64_t looked_us, next_us; /* at all streams, and when to look again */
+    unsigned sent, came, used, malformed;
+};
+
 struct stream {
     struct session *session;
     int64_t id;
@@ -118,6 +130,9 @@ struct stream {
     bool blocked;   /* by the peer's credit */
     bool room_told; /* that there is room, since there was more of it */
     bool gone;      /* inside its last event */
+    struct copies_in in;
+    struct copies_out copied;
+    uint64_t left_ns; /* when the first unacknowledged byte did; 0 not known */
 };
 
 /*
@@ -208,6 +223,7 @@ struct session {
     uint64_t acked_bytes;    /* of streams and datagrams */
     uint64_t unacked, moved; /* of streams; counts what QUIC brought over */
     struct stall stall;
+    struct copying copies;
     uint64_t witness; /* the latest of its bundles (bundle.c) */
     uint8_t in_bundle[SESSION_WITNESSES];
     uint64_t singly_ns; /* no bundles until then */
@@ -343,6 +359,19 @@ static inline uint64_t datagram_id_bytes(uint64_t id)
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
                const ngtcp2_cid *original_dcid, uint32_t version, uint32_t rtt_hint_us);
 
+/* copies.c: early copies of what is brief */
+MUST_CHECK int copies_on_secure(struct session *s);
+void copies_fini(struct session *s);
+/* The peer takes them; a host says so too. */
+void copies_on_peer(struct session *s);
+void copies_on_packet(struct session *s, const uint8_t *buf, size_t len);
+/* What was under way may be lost. */
+void copies_on_moved(struct session *s);
+/* A packet was full of what QUIC repeats, and something brief waits. */
+void copies_on_refused(struct session *s, uint64_t now_ns);
+void copies_run(struct session *s); /* sends what is due */
+uint64_t copies_deadline_ns(const struct session *s);
+
 /* seal.c: who encrypts the packets. What follows on seal_setup are ngtcp2's callbacks.
  */
 void seal_setup(struct session *s); /* its TLS is to give the secrets to seal.c */
@@ -392,9 +421,13 @@ void stream_mark_ready(struct stream *st);
 void stream_drop(struct stream *st, uint64_t code);
 void stream_init(struct session *s); /* the lists of a session */
 void stream_fini(struct session *s); /* all that is left in them */
-void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
+void stream_on_data(struct stream *st, uint64_t offset, const uint8_t *data, size_t len,
+                    bool fin);
+/* An early copy of some of it; false where nothing was new. */
+bool stream_on_copy(struct session *s, int64_t id, uint64_t offset, const uint8_t *data,
+                    size_t len);
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
-void stream_on_sent(struct stream *st, size_t len);
+void stream_on_sent(struct stream *st, size_t len, uint64_t now_ns);
 void stream_forget_unacked(struct stream *st); /* it is reset */
 void stream_flush_touched(struct session *s);
 static inline bool stream_is_any_ready(const struct session *s)

@@ -42,6 +42,9 @@ void meta_deliver(struct session *s)
             return;
         }
         chain_release(&s->meta_in, s->meta_in.start + (uint64_t)n);
-        s->events->on_meta(s->ctx, &m);
+        if (m.which_body == Meta_copies_tag)
+            copies_on_peer(s);
+        else
+            s->events->on_meta(s->ctx, &m);
     }
 }

@@ -12,6 +12,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 
+enum { REPEATS_MIN = 256 };          /* less may be acknowledgements and credit alone */
 #define STALE_NS 1000000000ull       /* of a datagram */
 #define STALE_TELL_NS 10000000000ull /* from one line of the log to the next */
 
@@ -22,6 +23,7 @@ struct batch {
     uint64_t witness; /* in one of them; 0 none */
     uint64_t fresh;   /* in the packet that is being written */
     bool asked;       /* for an empty one */
+    bool news;        /* there is something new in the packet that is being written */
 };
 
 /* Keeps what the path did not take. POSTERN_ERR_AGAIN when it was kept. */
@@ -166,6 +168,8 @@ static ngtcp2_ssize write_datagram(struct session *s, struct batch *b,
         s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, d->len), d->data, d->len,
         b->ts);
+    if (accepted != 0)
+        b->news = true;
     if (accepted != 0 && witness != 0)
         b->fresh = witness;
     if (accepted != 0)
@@ -178,8 +182,8 @@ static ngtcp2_ssize write_datagram(struct session *s, struct batch *b,
     return n;
 }
 
-static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
-                                 ngtcp2_path *path, uint8_t *dest, uint64_t ts)
+static ngtcp2_ssize write_stream(struct session *s, struct batch *b, struct stream *st,
+                                 ngtcp2_path *path)
 {
     struct iovec iov[8];
     ngtcp2_vec vec[8];
@@ -199,10 +203,12 @@ static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
         if (st->fin && covered == st->out.end)
             flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
     }
-    ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, size_limit(s),
-                                               &taken, flags, id, vec, count, ts);
+    ngtcp2_ssize n =
+        ngtcp2_conn_writev_stream(s->conn, path, &pi, s->env->batch + b->len,
+                                  size_limit(s), &taken, flags, id, vec, count, b->ts);
     if (st != NULL && taken >= 0) {
-        stream_on_sent(st, (size_t)taken);
+        b->news = true;
+        stream_on_sent(st, (size_t)taken, b->ts);
         s->owed_bytes -= min64(s->owed_bytes, (uint64_t)taken);
         if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
             st->fin_sent = true;
@@ -260,6 +266,19 @@ static struct stream *next_stream(struct session *s, uint64_t flying)
 }
 
 /*
+ * ngtcp2 1.11 takes nothing new while it has something to repeat: a whole packet
+ * without news, though something brief waits, is one of repeats, or of a search or a
+ * proof.
+ */
+static void note_repeats(struct session *s, struct batch *b, size_t len)
+{
+    bool news = b->news;
+    b->news = false;
+    if (!news && len >= REPEATS_MIN && !list_empty(&s->brief))
+        copies_on_refused(s, b->ts);
+}
+
+/*
  * One step of writing: 1 a packet of *out_len bytes stands behind the batch, 0 nothing
  * can be sent now, POSTERN_ERR_AGAIN go on, else dead.
  */
@@ -267,20 +286,20 @@ static int write_step(struct session *s, struct batch *b, ngtcp2_path *path,
                       uint64_t flying, size_t *out_len)
 {
     struct stream *st = NULL;
-    uint8_t *dest = s->env->batch + b->len;
     ngtcp2_ssize n = write_witness(s, b, path);
     if (n == NGTCP2_ERR_WRITE_MORE) {
         st = next_stream(s, flying);
         if (st == NULL && !list_empty(&s->datagrams) && session_is_secure(s))
             n = write_datagram(s, b, path);
         else
-            n = write_stream(s, st, path, dest, b->ts);
+            n = write_stream(s, b, st, path);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
         n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND &&
         has_more(st))
         stream_mark_ready(st);
     if (n > 0) {
+        note_repeats(s, b, (size_t)n);
         *out_len = (size_t)n;
         return 1;
     }
@@ -351,7 +370,7 @@ static void watch_pressure(struct session *s, uint64_t ts)
         log_debug("the client could not be told what it waits for");
 }
 
-bool output_run(struct session *s)
+static bool run_quic(struct session *s)
 {
     ngtcp2_path_storage ps;
     size_t round = 0, max;
@@ -402,6 +421,13 @@ bool output_run(struct session *s)
     if (s->paced)
         ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
     return (!s->paced || s->flight.held) && round >= max && !blocked;
+}
+
+bool output_run(struct session *s)
+{
+    bool more = run_quic(s);
+    copies_run(s);
+    return more;
 }
 
 void output_close(struct session *s, uint64_t code, const char *reason)

@@ -46,7 +46,7 @@ static int on_handshake_completed(ngtcp2_conn *conn, void *user_data)
     if (s->life != LIFE_HANDSHAKE)
         return 0;
     STATE_GO(session_life_next, s->life, LIFE_SECURE);
-    if (steer_on_secure(s) != 0)
+    if (steer_on_secure(s) != 0 || copies_on_secure(s) != 0)
         return NGTCP2_ERR_CALLBACK_FAILURE;
     if (!s->is_client)
         s->confirmed = true;
@@ -67,7 +67,6 @@ static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id,
 {
     struct session *s = session_of(user_data);
     struct stream *st = stream_user_data;
-    (void)offset;
     if (st == NULL) {
         st = stream_new(s, id);
         if (st == NULL)
@@ -85,7 +84,7 @@ static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id,
         ngtcp2_conn_extend_max_offset(conn, len);
         return 0;
     }
-    stream_on_data(st, data, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
+    stream_on_data(st, offset, data, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
     return 0;
 }
 
@@ -121,6 +120,8 @@ static int on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size,
 {
     struct stream *st = stream_user_data;
     (void)conn, (void)id, (void)final_size, (void)user_data;
+    if (st != NULL)
+        st->in.over = true;
     if (st != NULL && st->events != NULL)
         st->events->on_reset(st->ctx, code);
     return 0;

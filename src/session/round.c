@@ -50,6 +50,9 @@ static void arm_timer(struct session *s)
     uint64_t bundle = bundle_deadline_ns(s);
     if (bundle < next)
         next = bundle;
+    uint64_t copies = copies_deadline_ns(s);
+    if (copies < next)
+        next = copies;
     uint64_t stall = stall_deadline_ns(s);
     if (stall < next)
         next = stall;

@@ -197,6 +197,8 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
         size_t n = len - at < segment_len ? len - at : segment_len;
         if (buf[at] == PROBE_FIRST_BYTE) {
             steer_on_probe(s, p, buf + at, n, ts / 1000);
+        } else if (buf[at] == COPY_FIRST_BYTE) {
+            copies_on_packet(s, buf + at, n);
         } else {
             read_packet(s, buf + at, n, ts);
             decoded += n;
@@ -228,6 +230,7 @@ static void destroy(struct session *s)
     chain_fini(&s->meta_in);
     free(s->pending.buf);
     opening_fini(s);
+    copies_fini(s);
     if (s->conn != NULL)
         ngtcp2_conn_del(s->conn);
     if (s->tls != NULL)

@@ -295,6 +295,7 @@ void steer_follow(struct session *s)
     want_label(s, !first && !like);
     if (!session_is_secure(s))
         return;
+    copies_on_moved(s);
     s->ping_due = true;
     s->raise_ns = like && s->is_client ? clock_ns() + raise_after_ns : 0;
     bind_size(s);
@@ -331,6 +332,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
             s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
+        copies_on_moved(s);
         bundle_begin(s); /* all was lost, not bundles alone */
         if (!stall_is_waiting(s))
             break;          /* nothing was lost, and a new label costs 5 KB each way */

@@ -127,13 +127,13 @@ static void end_fullest(struct session *s)
     stream_reset(fullest, STREAM_LIMIT);
 }
 
+/* They are the user's; what QUIC brought is owed to the peer as credit apart. */
 static void note_unread(struct stream *st, size_t len)
 {
     struct session *s = st->session;
     st->unread += len;
     s->unread += len;
     s->env->unread += len;
-    s->owed += len;
     if (s->unread > SESSION_UNREAD_MAX)
         end_fullest(s);
     give_credit(s);
@@ -311,6 +311,7 @@ void stream_reset(struct stream *st, uint64_t code)
 {
     struct session *s = st->session;
     stream_forget_unacked(st);
+    st->in.over = true;
     if (s->conn != NULL && !st->gone)
         (void)ngtcp2_conn_shutdown_stream(s->conn, 0, st->id, code);
     session_touch(s);
@@ -319,6 +320,7 @@ void stream_reset(struct stream *st, uint64_t code)
 void stream_stop(struct stream *st, uint64_t code)
 {
     struct session *s = st->session;
+    st->in.over = true;
     if (s->conn != NULL && !st->gone)
         (void)ngtcp2_conn_shutdown_stream_read(s->conn, 0, st->id, code);
     session_touch(s);
@@ -334,18 +336,42 @@ void stream_consumed(struct stream *st, size_t len)
     session_touch(s);
 }
 
-void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin)
+void stream_on_data(struct stream *st, uint64_t offset, const uint8_t *data, size_t len,
+                    bool fin)
 {
     struct session *s = st->session;
+    size_t known = copies_on_quic(&st->in, offset, len, fin);
+    bool told = known > 0 && known == len && !fin;
     paths_on_activity(&s->net);
+    s->owed += len;
+    len -= known;
     note_unread(st, len);
+    if (told)
+        return;
     if (st->events == NULL) { /* nobody took it: refuse, and keep credit flowing */
         stream_consumed(st, len);
         stream_reset(st, STREAM_LIMIT);
         return;
     }
     touch(st);
-    st->events->on_data(st->ctx, data, len, fin);
+    st->events->on_data(st->ctx, known > 0 ? data + known : data, len, fin);
+}
+
+bool stream_on_copy(struct session *s, int64_t id, uint64_t offset, const uint8_t *data,
+                    size_t len)
+{
+    struct stream *st = find_stream(s, id);
+    if (st == NULL || st == s->meta || st->events == NULL || st->gone ||
+        st->unread > SESSION_STREAM_WINDOW / 2 || s->unread > SESSION_FAIR_UNREAD)
+        return false;
+    size_t known = copies_on_copy(&st->in, offset, len);
+    if (known == len)
+        return false;
+    paths_on_activity(&s->net);
+    note_unread(st, len - known);
+    touch(st);
+    st->events->on_data(st->ctx, data + known, len - known, false);
+    return true;
 }
 
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
@@ -354,13 +380,16 @@ void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
     st->unacked -= n;
     st->session->unacked -= n;
     chain_release(&st->out, offset + len);
+    st->left_ns = 0; /* what is behind it left later */
     if (st->events != NULL)
         touch(st);
     st->room_told = false;
 }
 
-void stream_on_sent(struct stream *st, size_t len)
+void stream_on_sent(struct stream *st, size_t len, uint64_t now_ns)
 {
+    if (st->sent == st->out.start)
+        st->left_ns = now_ns;
     st->sent += len;
     if (!st->cut) {
         st->unacked += len;

@@ -241,25 +241,56 @@ def test_a_broker_that_is_always_busy_is_waited_for_in_measure(gate, command):
 
 
 def test_a_stopped_serve_is_named_by_each_command_that_asks_it(warm):
-    """After 5 s, with what lets it go on; what was stored all the same is said."""
+    """At once, with what lets it go on; what was stored all the same is said, and what would
+    not be taken up is not stored."""
     g = warm
-    pid = g.host_proc.pid
+    pid, key = g.host_proc.pid, g.host.run("keys").events[0]["key"]
     g.host_proc.signal(signal.SIGSTOP)
     try:
         began = {args: g.host.start(*args)
-                 for args in (("serve", "--reload"), ("access", "public", "one"),
+                 for args in (("serve", "--reload"), ("serve", "--reload", "two=7000"),
+                              ("serve", "--add", "two=7000"), ("serve", "--reload", "--absent", "10s"),
+                              ("keys", "rotate"), ("access", "public", "one"),
                               ("share", g.work), ("receive", g.work), ("invite",))}
         for args, proc in began.items():
-            assert proc.wait(14) == (0 if args[0] == "invite" else 1), args
+            assert proc.wait(4 * patience()) == (0 if args[0] == "invite" else 1), args
             said = lines_of(proc)
             assert f"is stopped (process {pid})" in said[-1], (args, said)
             if args[0] != "invite":
                 assert f"kill -CONT {pid}" in said[-1], (args, said)
             else:
                 assert "going on without it" in said[-1], said
+            if args[1:] and args[0] in ("serve", "keys") and args[-1] != "--reload":
+                assert "nothing is changed: " in said[-1], (args, said)
     finally:
         g.host_proc.signal(signal.SIGCONT)
-    assert g.host.run("serve", "--reload").status == 0
+    assert g.host.run("serve", "--reload").event("reloaded")["published"] == ["one"]
+    assert g.host.run("keys").events[0]["key"] == key
+    assert g.host_proc.terminate() == 0
+    for option in ("--add", "--reload"):
+        done = g.host.run("serve", option, "two=7000", json=False)
+        assert done.status == 1 and "nothing is changed: no 'postern serve' runs" in done.stderr, done.stderr
+        assert "publishes as home: one=7000, while" in g.host.run("ls", json=False).stdout
+
+
+def test_services_that_a_serve_does_not_take_up_are_not_stored(warm):
+    """Nor those beside certificates that are refused."""
+    g = warm
+    done = g.host.run("serve", "--add", "two=7000", "--tls", "two=/nonexistent", json=False)
+    assert done.status == 1 and "/nonexistent" in done.stderr, done.stderr
+    assert g.host.run("serve", "--reload").event("reloaded")["published"] == ["one"]
+    pem = f"{g.work}/both.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-subj", "/CN=one", "-keyout", pem, "-out", f"{pem}.crt"], check=True, capture_output=True)
+    with open(pem, "a", encoding="ascii") as f, open(f"{pem}.crt", encoding="ascii") as made:
+        f.write(made.read())
+    assert g.host.run("serve", "--reload", "--tls", f"one={pem}").status == 0
+    with open(pem, "w", encoding="ascii") as f:
+        f.write("no certificate\n")
+    done = g.host.run("serve", "--reload", "two=7000", json=False)
+    assert done.status == 1 and "nothing is changed: " in done.stderr and "certificate of one" in done.stderr, done.stderr
+    assert g.host.run("status").event("publishes")["services"] == ["one=7000"]
+    assert g.host.run("serve", "--reload", "--tls", "none").event("reloaded")["published"] == ["one"]
 
 
 @pytest.mark.parametrize("command", ["nc", "send"] if full() else ["send"])

@@ -32,7 +32,7 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
-    bool probes_only;   /* swallows what is QUIC's */
+    bool own_only;      /* swallows what is QUIC's */
     unsigned lets_pass; /* but so many packets of it */
     unsigned swallowed;
     size_t longest;    /* bundle that passes, in bytes; 0: any */
@@ -68,6 +68,9 @@ struct side {
     crypto_generichash_state hash;
     bool fin, ended;
     struct stream *stream;
+    const struct stream_events *second; /* of a second stream; NULL: as the first */
+    void *second_ctx;
+    struct stream *small;
 };
 
 struct world {
@@ -88,7 +91,7 @@ static uint32_t next_random(struct world *w)
 
 static bool swallows(struct wire *x, uint8_t first)
 {
-    if (!x->probes_only || first == PROBE_FIRST_BYTE)
+    if (!x->own_only || (first & 0x40) == 0)
         return false;
     if (x->lets_pass > 0) {
         x->lets_pass--;
@@ -268,6 +271,11 @@ static void on_open(void *ctx)
 static void on_stream(void *ctx, struct stream *st)
 {
     struct side *s = ctx;
+    if (s->second != NULL && s->stream != NULL) {
+        s->small = st;
+        stream_accept(st, s->second, s->second_ctx);
+        return;
+    }
     s->stream = st;
     if (s->hoards) {
         stream_accept(st, &hoard_events, s);
@@ -456,7 +464,7 @@ static inline void open_and_send(struct world *w)
     feed(&w->client);
 }
 
-static void assert_whole(struct world *w)
+static inline void assert_whole(struct world *w)
 {
     uint8_t sent[32], there[32], back[32];
     RUN_UNTIL(w, w->client.ended && w->server.ended);

@@ -83,7 +83,7 @@ static void test_dead_path_is_left_before_it_opens(void **state)
     world_start(w, w->server.key.pub);
     await_open_on_second(w);
     w = world_new(0, 21);
-    w->client.wires[0].probes_only = true;
+    w->client.wires[0].own_only = true;
     w->client.wires[0].lets_pass = 1;
     world_start(w, w->server.key.pub);
     RUN_UNTIL(w, w->client.open);
@@ -138,7 +138,7 @@ static void test_lost_path_is_followed_at_once(void **state)
 {
     (void)state;
     struct world *w = world_new(0, 23);
-    w->client.wires[0].probes_only = true;
+    w->client.wires[0].own_only = true;
     world_start(w, w->server.key.pub);
     RUN_UNTIL(w, w->client.wires[0].swallowed > 0);
     struct stopwatch began = stopwatch_start();
@@ -380,7 +380,7 @@ static void test_labels(void **state)
     RUN_UNTIL(w, w->client.open && w->server.open && s->confirmed);
     RUN_UNTIL(w, s->label_state == LABEL_GOOD);
     uint64_t name = s->label;
-    to[0].probes_only = to[1].probes_only = true;
+    to[0].own_only = to[1].own_only = true;
     session_use_path(s, &to[1].path);
     RUN_UNTIL(w, s->label_state == LABEL_TRIED);
     assert_int_equal(s->label, name + 1);
@@ -390,7 +390,7 @@ static void test_labels(void **state)
     RUN_UNTIL(w, s->label_state == LABEL_TRIED);
     session_use_path(s, &to[0].path);
     RUN_UNTIL(w, s->label_state == LABEL_TRIED_STALE);
-    to[0].probes_only = to[1].probes_only = false;
+    to[0].own_only = to[1].own_only = false;
     RUN_UNTIL(w, s->label_state == LABEL_GOOD && s->label > name + 1);
     world_free(w);
 }
@@ -398,7 +398,7 @@ static void test_labels(void **state)
 static void swallow_quic(struct world *w, bool swallow)
 {
     for (int i = 0; i < 2; i++)
-        w->client.wires[i].probes_only = w->server.wires[i].probes_only = swallow;
+        w->client.wires[i].own_only = w->server.wires[i].own_only = swallow;
 }
 
 /* A host asks for a new beginning until it sees one. On a line where answers take
@@ -466,9 +466,9 @@ static void test_no_label_makes_a_host_mute(void **state)
     w->to_send = 0;
     RUN_UNTIL(w, w->client.got > 0 && w->client.session->unacked == 0);
     RUN_UNTIL(w, w->client.session->label_state == LABEL_GOOD);
-    from[0].probes_only = from[1].probes_only = true; /* its packets alone are lost */
+    from[0].own_only = from[1].own_only = true; /* its packets alone are lost */
     struct in6_addr label = w->server.session->vouched;
-    w->client.wires[0].probes_only = w->client.wires[1].probes_only = true;
+    w->client.wires[0].own_only = w->client.wires[1].own_only = true;
     w->client.wires[0].lets_pass = 3; /* two challenges, and what is heeded */
     steer_want_renewal(w->client.session);
     session_touch(w->client.session);

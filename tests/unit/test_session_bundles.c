@@ -83,10 +83,10 @@ static void test_a_try_may_be_taken_back(void **state)
         b->most = 1;
         assert_int_equal(stream_write(w->client.stream, bytes, sizeof(bytes)), 0);
         RUN_UNTIL(w, b->trial != 0);
-        up->probes_only = true;
+        up->own_only = true;
         RUN_UNTIL(w,
                   up->swallowed > 5); /* some timeouts: each takes one or two packets */
-        up->probes_only = false;
+        up->own_only = false;
         w->to_send = busy ? UINT32_MAX : 0;
         feed(&w->client);
         RUN_UNTIL(w, b->failed > 0);
@@ -205,7 +205,7 @@ static void test_datagrams_do_not_wait_for_long(void **state)
     struct session *s = w->client.session;
     assert_int_equal(stream_write(w->client.stream, (const uint8_t *)"all", 3), 0);
     RUN_UNTIL(w, w->client.got == 3 && s->unacked == 0);
-    w->client.wires[0].probes_only = true;
+    w->client.wires[0].own_only = true;
     for (int i = 0; i < 2 * SESSION_DATAGRAMS_QUEUED_MAX; i++)
         assert_int_equal(stream_send_datagram(w->client.stream, buf, sizeof(buf)), 0);
     assert_int_equal(s->datagram_count, SESSION_DATAGRAMS_QUEUED_MAX);
