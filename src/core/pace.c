@@ -22,3 +22,9 @@ bool pace_take(struct pace *p, const struct pace_policy *policy, uint64_t now_ms
     pace_spend(p, policy, now_ms);
     return true;
 }
+
+void pace_give_back(struct pace *p, const struct pace_policy *policy, unsigned n)
+{
+    uint64_t ms = (uint64_t)n * policy->every_ms;
+    p->full_ms = p->full_ms > ms ? p->full_ms - ms : 0;
+}

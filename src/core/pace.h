@@ -24,5 +24,7 @@ uint64_t pace_free_ms(const struct pace *p, const struct pace_policy *policy,
 void pace_spend(struct pace *p, const struct pace_policy *policy, uint64_t now_ms);
 /* Spends one that is free now; false: none is. */
 bool pace_take(struct pace *p, const struct pace_policy *policy, uint64_t now_ms);
+/* So many that were spent are not: they may be taken again. */
+void pace_give_back(struct pace *p, const struct pace_policy *policy, unsigned n);
 
 #endif

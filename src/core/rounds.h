@@ -4,6 +4,10 @@
  * each Offer. Each peer has so many at once and then two a second, all of them together
  * a sum, beside which everybody has a few. Knows peers and time as numbers. Bounded:
  * who began one longest ago is forgotten.
+ *
+ * Much less is begun for an introduction while its handshake is not over, relay pairs
+ * among it: to introduce itself costs a device nothing. What it has so is given back
+ * with the handshake.
  */
 #ifndef POSTERN_CORE_ROUNDS_H
 #define POSTERN_CORE_ROUNDS_H
@@ -21,19 +25,37 @@ enum {
     ROUNDS_EVERY_MS = 500,
     ROUNDS_ALL_AT_ONCE = 320,
     ROUNDS_ALL_EVERY_MS = 200,
+    /* Rounds and pairs before a handshake: eight introductions with one of each. */
+    ROUNDS_UNPROVEN_AT_ONCE = 16,
+    ROUNDS_UNPROVEN_EVERY_MS = 3000,
+    ROUNDS_UNPROVEN_ALL_AT_ONCE = 64,
+    ROUNDS_UNPROVEN_ALL_EVERY_MS = 2000,
+    ROUNDS_UNPROVEN_FIRST = 2, /* one introduction's, whatever the others do */
+    ROUNDS_UNPROVEN_FIRST_EVERY_MS = 30000,
 };
 
-/* All zero at first. 1.5 KB. */
+/* All zero at first. 2.5 KB. */
 struct rounds {
     struct rounds_peer {
         uint64_t peer; /* 0: nobody's */
         struct pace pace;
         struct pace first; /* of those beside the sum */
+        struct pace unproven, unproven_first;
     } of[ROUNDS_PEERS];
-    struct pace all;
+    struct pace all, all_unproven;
+};
+
+/* What an introduction has had before its handshake is over; all zero at first. */
+struct rounds_unproven {
+    unsigned of_all, of_first;
 };
 
 /* `peer`, not 0, makes us begin one: whether it may, and then it counts. */
 bool rounds_take(struct rounds *r, uint64_t peer, uint64_t now_ms);
+/* The same for a round or a pair of an introduction whose handshake is not over. */
+bool rounds_take_unproven(struct rounds *r, uint64_t peer, struct rounds_unproven *had,
+                          uint64_t now_ms);
+/* It is over: `had` is given back, and zero. */
+void rounds_prove(struct rounds *r, uint64_t peer, struct rounds_unproven *had);
 
 #endif

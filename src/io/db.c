@@ -107,6 +107,11 @@ static bool is_on_read_only_disk(const char *path)
 int db_fault(const struct db *db, int err, struct fault *f)
 {
     const char *path = db->path;
+    if (err != 0 && err == db->misplaced.code) {
+        if (f != NULL)
+            *f = db->misplaced;
+        return err;
+    }
     switch (err) {
     case 0:
         return 0;

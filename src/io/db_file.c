@@ -17,6 +17,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/own_dir.h"
 #include "io/own_file.h"
 #include "io/rename_new.h"
 
@@ -24,10 +25,31 @@ enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
 
 const char db_removed[] = "was removed";
 
+static void dir_of(const struct db *db, char dir[static PATH_MAX])
+{
+    (void)snprintf(dir, PATH_MAX, "%s", db->path);
+    *strrchr(dir, '/') = '\0'; /* it has one: db_open put it there */
+}
+
+/* What stands at the path is to be opened: nothing of others, and nothing elsewhere. */
+static int check_place(struct db *db)
+{
+    char dir[PATH_MAX];
+    dir_of(db, dir);
+    db->misplaced = (struct fault){0};
+    int err = own_file_check(dir, db->path, &db->misplaced);
+    if (err == 0 && db->owner != OWN_DIR_ANYBODY)
+        err = own_dir_check(dir, db->owner, &db->misplaced);
+    return err;
+}
+
 /* A file that is there holds our tables: it got its name when they stood in it. */
 static int check_file(struct db *db)
 {
     struct stat st = {0};
+    int err = check_place(db);
+    if (err != 0)
+        return err;
     if (stat(db->path, &st) != 0 && errno != ENOENT)
         return db_from_errno(errno);
     if (st.st_nlink == 0)
@@ -91,9 +113,10 @@ static int set_journal(struct db *db, const char *mode)
 
 static int open_raw(struct db *db, const char *path)
 {
-    int r = sqlite3_open_v2(
-        path, &db->raw,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int r = sqlite3_open_v2(path, &db->raw,
+                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+                                SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW,
+                            NULL);
     if (r == SQLITE_OK)
         (void)sqlite3_busy_timeout(db->raw, DB_BUSY_MS);
     return db_checked(db, r);
@@ -127,11 +150,7 @@ static int take_name(const char *made, const char *path)
 static void give_to_owner(const struct db *db, int fd)
 {
     char dir[PATH_MAX];
-    (void)snprintf(dir, sizeof(dir), "%s", db->path);
-    char *slash = strrchr(dir, '/');
-    if (slash == NULL || slash == dir)
-        return;
-    *slash = '\0';
+    dir_of(db, dir);
     own_file_give(dir, fd);
 }
 
@@ -176,12 +195,23 @@ static int migrate(struct db *db, const char *const *migrations, size_t n)
     return db_end(db, err);
 }
 
+/* Between the look and the opening its owner may have put another there. */
+static int check_opened(struct db *db)
+{
+    int moved = 0;
+    int err = check_place(db);
+    (void)sqlite3_file_control(db->raw, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return err != 0 ? err : moved != 0 ? POSTERN_ERR_INUSE : 0;
+}
+
 static int prepare_file(struct db *db, const char *const *migrations, size_t n)
 {
     int64_t version;
     int err = check_file(db);
     if (err == 0)
         err = open_raw(db, db->path);
+    if (err == 0) /* it is still what was looked at */
+        err = check_opened(db);
     if (err == 0)
         err = check_version(db, n, &version);
     if (err == 0)
@@ -212,7 +242,11 @@ int db_apply_fast(struct db *db)
 /* From now on db_prepare and db_begin look whether it is still the one at its path. */
 static void begin_following(struct db *db, const char *const *migrations, size_t n)
 {
+    char dir[PATH_MAX];
     struct stat st = {0};
+    dir_of(db, dir);
+    if (db->owner == OWN_DIR_ANYBODY && stat(dir, &st) == 0)
+        db->owner = st.st_uid;
     (void)stat(db->path, &st);
     db->dev = st.st_dev;
     db->ino = st.st_ino;
@@ -255,10 +289,12 @@ static int open_anew(struct db *db)
     if (fresh == NULL)
         return POSTERN_ERR_NOMEM;
     memcpy(fresh->path, db->path, sizeof(db->path));
+    fresh->owner = db->owner;
     int err = prepare_file(fresh, db->migrations, db->migration_count);
     if (err == 0 && db->fast)
         err = db_apply_fast(fresh);
     db->trouble = fresh->trouble;
+    db->misplaced = fresh->misplaced;
     if (err == 0) {
         db_close_raw(db);
         db->raw = fresh->raw;
@@ -273,10 +309,19 @@ static int open_anew(struct db *db)
     return err;
 }
 
+static void tell_refusal(const struct db *db, int err, bool same)
+{
+    struct fault f = {0};
+    const bool misplaced = err == db->misplaced.code;
+    (void)db_fault(db, err, &f);
+    log_error("%s%s%s; %s%s", misplaced ? strrchr(db->path, '/') + 1 : "",
+              misplaced ? " is not taken up: " : "", f.what, f.advice,
+              same && db->copy == NULL ? "" : " (what it held before still counts)");
+}
+
 /* Backups are restored and files are copied beside programs that run. */
 int db_follow(struct db *db)
 {
-    struct fault f = {0};
     bool same;
     if (db->migrations == NULL || sqlite3_get_autocommit(db->raw) == 0 ||
         db->in_use > 0)
@@ -298,17 +343,27 @@ int db_follow(struct db *db)
         if (err == 0)
             log_info("%s was replaced, and is opened anew", db->path);
     }
-    if (err != 0 && (err != db->refused || trouble != db->trouble)) {
-        (void)db_fault(db, err, &f);
-        log_error("%s; %s%s", f.what, f.advice,
-                  same && db->copy == NULL ? ""
-                                           : " (what it held before still counts)");
-    }
-    if (err == 0)
+    if (err != 0 && (err != db->refused || trouble != db->trouble))
+        tell_refusal(db, err, same);
+    if (err == 0) {
         db->trouble = NULL;
-    db->unreadable = err != 0 && same;
+        db->misplaced = (struct fault){0};
+    }
+    /* SQLite would play a journal that it finds at that path into the open file */
+    db->unreadable =
+        err != 0 && (same || (db->misplaced.code != 0 && db->copy != NULL));
     db->refused = err;
     return err;
+}
+
+/* SQLite takes a path with a link in it for one that leads elsewhere. */
+static int name_file(struct db *db, const char *dir, const char *file)
+{
+    char real[PATH_MAX];
+    db->owner = OWN_DIR_ANYBODY;
+    int len = snprintf(db->path, sizeof(db->path), "%s/%s",
+                       realpath(dir, real) != NULL ? real : dir, file);
+    return len < 0 || (size_t)len >= sizeof(db->path) - 32 ? POSTERN_ERR_INVALID : 0;
 }
 
 int db_open(struct db **out, const char *dir, const char *file,
@@ -317,8 +372,7 @@ int db_open(struct db **out, const char *dir, const char *file,
     struct db *db = calloc(1, sizeof(*db));
     if (db == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    int len = snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
-    int err = (size_t)len >= sizeof(db->path) - 32 ? POSTERN_ERR_INVALID : 0;
+    int err = name_file(db, dir, file);
     if (err == 0 && access(db->path, F_OK) != 0 && errno == ENOENT)
         err = make_file(db, migrations, n);
     if (err == 0)
@@ -349,13 +403,15 @@ int db_open_still(struct db **out, const char *dir, const char *file, struct fau
     struct db *db = calloc(1, sizeof(*db));
     if (db == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    (void)snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
+    int err = name_file(db, dir, file);
     still_uri(uri, sizeof(uri), db->path);
-    int err = access(db->path, F_OK) == 0 ? check_file(db) : POSTERN_ERR_NOTFOUND;
+    if (err == 0)
+        err = access(db->path, F_OK) == 0 ? check_file(db) : POSTERN_ERR_NOTFOUND;
     if (err == 0)
         err = db_checked(db, sqlite3_open_v2(uri, &db->raw,
                                              SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
                                                  SQLITE_OPEN_NOMUTEX |
+                                                 SQLITE_OPEN_NOFOLLOW |
                                                  SQLITE_OPEN_EXRESCODE,
                                              NULL));
     if (err == 0)

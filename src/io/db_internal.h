@@ -16,7 +16,9 @@ struct db {
     sqlite3_stmt *kept[DB_KEPT]; /* finished, to be used again; the latest first */
     int in_use;                  /* statements that are not finished */
     char path[PATH_MAX];
-    const char *trouble; /* what is wrong with a file that is no database of ours */
+    struct fault misplaced; /* why what stands at the path is not to be opened */
+    uid_t owner;            /* of its directory, when it was opened */
+    const char *trouble;    /* what is wrong with a file that is no database of ours */
     const char *const *migrations; /* NULL: the file at the path is not followed */
     size_t migration_count;
     dev_t dev; /* of the open file */

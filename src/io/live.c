@@ -163,7 +163,10 @@ bool live_list(const struct statedir *s, const uint8_t host[static KEY_LEN],
     *count = 0;
     *at_us = (uint64_t)clock_us(CLOCK_MONOTONIC);
     (void)snprintf(path, sizeof(path), "%s/live", s->path);
-    DIR *dir = opendir(path);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL && fd >= 0)
+        (void)close(fd);
     if (dir == NULL)
         return false;
     whole = find_scope(dirfd(dir), scope);

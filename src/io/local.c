@@ -23,6 +23,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/own_dir.h"
 #include "io/sockfile.h"
 
 enum {
@@ -57,8 +58,9 @@ struct local_server {
     const struct local_events *events;
     void *ctx;
     char path[PATH_MAX];
-    uid_t owner; /* who may ask beside this user and root */
-    int spare;   /* kept for whoever asks when no descriptor is left; -1: in use */
+    uid_t dir_owner; /* when it began */
+    uid_t owner;     /* who may ask beside this user and root */
+    int spare;       /* kept for whoever asks when no descriptor is left; -1: in use */
     struct sockfile file; /* that is ours */
 };
 
@@ -323,6 +325,16 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     conn_watch(c);
 }
 
+static void dir_of(const struct local_server *s, char dir[static PATH_MAX])
+{
+    const char *slash = strrchr(s->path, '/');
+    if (slash == NULL)
+        (void)snprintf(dir, PATH_MAX, ".");
+    else
+        (void)snprintf(dir, PATH_MAX, "%.*s",
+                       slash == s->path ? 1 : (int)(slash - s->path), s->path);
+}
+
 /*
  * Root's socket in another user's directory becomes that user's, if the daemon says so.
  * What stands at the path is the owner's to change: only a socket without a second name
@@ -332,12 +344,11 @@ static void give_to_owner(struct local_server *s)
 {
     char dir[PATH_MAX];
     struct stat st;
-    const char *slash = strrchr(s->path, '/');
+    dir_of(s, dir);
     s->owner = geteuid();
-    if (!s->events->for_owner || geteuid() != 0 || slash == NULL)
-        return;
-    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(slash - s->path) + 1, s->path);
-    if (stat(dir, &st) != 0 || st.st_uid == 0)
+    s->dir_owner = stat(dir, &st) == 0 ? st.st_uid : OWN_DIR_ANYBODY;
+    if (!s->events->for_owner || geteuid() != 0 || s->dir_owner == OWN_DIR_ANYBODY ||
+        s->dir_owner == 0)
         return;
     uid_t owner = st.st_uid;
     gid_t group = st.st_gid;
@@ -429,6 +440,10 @@ void local_server_renew(struct local_server *s)
 {
     if (s == NULL || sockfile_is(s->path, &s->file))
         return;
+    char dir[PATH_MAX];
+    dir_of(s, dir);
+    if (own_dir_check(dir, s->dir_owner, NULL) != 0)
+        return; /* others put it there: the databases in it say so */
     if (take_place(s) != 0)
         log_warn("the local socket %.150s cannot be made: %s; other commands will not "
                  "find this program",

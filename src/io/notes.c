@@ -13,8 +13,19 @@ enum { LINES_MAX = 32, PATH_LEN = 4200 };
 static bool path_of(char path[static PATH_LEN], const char *dir, const char *file,
                     const char *suffix)
 {
+    if (dir == NULL) /* no state directory: who only looks */
+        return false;
     int n = snprintf(path, PATH_LEN, "%s/%s%s", dir, file, suffix);
     return n > 0 && n < PATH_LEN;
+}
+
+static FILE *open_notes(const char *dir, const char *path)
+{
+    int fd = own_file_read(dir, path);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (f == NULL && fd >= 0)
+        (void)close(fd);
+    return f;
 }
 
 /* What follows `about`; NULL: the line is about something else. */
@@ -28,7 +39,7 @@ bool notes_load(const char *dir, const char *file, const char *about,
                 char rest[static NOTES_LINE_MAX])
 {
     char path[PATH_LEN], line[NOTES_LINE_MAX], *at = NULL;
-    FILE *f = path_of(path, dir, file, "") ? fopen(path, "re") : NULL;
+    FILE *f = path_of(path, dir, file, "") ? open_notes(dir, path) : NULL;
     if (f == NULL)
         return false;
     for (int i = 0; i < LINES_MAX && at == NULL && fgets(line, sizeof(line), f); i++)
@@ -41,10 +52,10 @@ bool notes_load(const char *dir, const char *file, const char *about,
     return true;
 }
 
-static void copy_others(FILE *to, const char *path, const char *about)
+static void copy_others(FILE *to, const char *dir, const char *path, const char *about)
 {
     char line[NOTES_LINE_MAX];
-    FILE *f = fopen(path, "re");
+    FILE *f = open_notes(dir, path);
     for (int i = 1; f != NULL && i < LINES_MAX && fgets(line, sizeof(line), f); i++)
         if (rest_of(line, about) == NULL && strchr(line, '\n') != NULL)
             (void)fputs(line, to);
@@ -68,7 +79,7 @@ bool notes_save(const char *dir, const char *file, const char *about, const char
     }
     own_file_give(dir, fd);
     (void)fprintf(f, "%s %s\n", about, rest);
-    copy_others(f, path, about);
+    copy_others(f, dir, path, about);
     bool good = ferror(f) == 0;
     good = fclose(f) == 0 && good;
     if (good && rename(fresh, path) == 0)

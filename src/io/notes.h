@@ -11,7 +11,10 @@
 
 enum { NOTES_LINE_MAX = 1024 };
 
-/* The rest of the line about `about`, without its end; false: there is none. */
+/*
+ * The rest of the line about `about`, without its end; false: there is none. `dir` may
+ * be NULL here and below: then there is none, and nothing is kept.
+ */
 bool notes_load(const char *dir, const char *file, const char *about,
                 char rest[static NOTES_LINE_MAX]);
 /* Replaces it. What cannot be written is not kept, and false. */

@@ -20,6 +20,7 @@
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/own_dir.h"
 #include "io/own_file.h"
 #include "io/procstat.h"
 
@@ -63,6 +64,12 @@ static int state_fault(struct fault *f, int e, const char *path)
     case EEXIST:
         return fault_set(f, POSTERN_ERR_INVALID, "choose another with --state",
                          "the state directory %.200s is not a directory", path);
+    case ELOOP:
+        return fault_set(f, POSTERN_ERR_PERM,
+                         "take it away, or choose another with --state",
+                         "what stands at %.200s is a link, or no file of the "
+                         "directory's owner",
+                         path);
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
@@ -146,32 +153,6 @@ static int check_owner(const char *path, const struct stat *st, struct fault *f)
     return 0;
 }
 
-static int refuse_open(const char *what, const char *mode, const char *path,
-                       struct fault *f)
-{
-    char advice[240];
-    (void)snprintf(advice, sizeof(advice), "run 'chmod %s %.200s'", mode, path);
-    return fault_set(f, POSTERN_ERR_PERM, advice, "%s: %.200s", what, path);
-}
-
-/* Whoever may write to the directory can put another key there. */
-static int check_openness(const char *path, const struct stat *st, struct fault *f)
-{
-    static const char *const secrets[] = {"device.db", "host.db", "broker.db"};
-    mode_t open =
-        (st->st_mode & S_IXGRP ? S_IRWXG : 0) | (st->st_mode & S_IXOTH ? S_IRWXO : 0);
-    if ((st->st_mode & S_IWGRP) != 0)
-        return refuse_open("a group may write to the state directory", "700", path, f);
-    for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
-        char file[STATEDIR_PATH_LEN + 16];
-        struct stat in;
-        (void)snprintf(file, sizeof(file), "%s/%s", path, secrets[i]);
-        if (stat(file, &in) == 0 && (in.st_mode & open) != 0)
-            return refuse_open("others may read the keys in a file", "600", file, f);
-    }
-    return 0;
-}
-
 /* `path`: as choose_path left it, which did not take it. */
 static int nameless(const char *path, struct fault *f)
 {
@@ -195,10 +176,6 @@ static int take_dir(struct statedir *s, const char *path, struct fault *f)
         return state_fault(f, errno, path);
     if (!S_ISDIR(st.st_mode))
         return state_fault(f, ENOTDIR, path);
-    if ((st.st_mode & S_IWOTH) != 0)
-        return fault_set(f, POSTERN_ERR_PERM,
-                         "run 'chmod 700' on it, or choose another",
-                         "everybody may write to the state directory %.200s", path);
     int rc = check_owner(path, &st, f);
     if (rc != 0)
         return rc;
@@ -209,7 +186,15 @@ static int take_dir(struct statedir *s, const char *path, struct fault *f)
     if (access(real, R_OK | X_OK) != 0)
         return state_fault(f, errno, path);
     memcpy(s->path, real, strlen(real) + 1);
-    return check_openness(real, &st, f);
+    s->owner = st.st_uid;
+    s->has_owner = true;
+    return own_dir_check(real, st.st_uid, f);
+}
+
+/* What was looked at when it was opened, again: another may stand at its path now. */
+static int check_again(const struct statedir *s, struct fault *f)
+{
+    return s->has_owner ? own_dir_check(s->path, s->owner, f) : 0;
 }
 
 int statedir_open(struct statedir *s, const char *option, struct fault *f)
@@ -229,6 +214,7 @@ int statedir_open_known(struct statedir *s, const char *option, struct fault *f)
     if (choose_path(path, sizeof(path), option) != 0)
         return nameless(path, f);
     if (stat(path, &st) != 0 && errno == ENOENT) {
+        s->has_owner = false;
         memcpy(s->path, path, strlen(path) + 1);
         return 0;
     }
@@ -241,6 +227,7 @@ int statedir_find(struct statedir *s, const char *option)
     if (choose_path(path, sizeof(path), option) != 0 || realpath(path, real) == NULL ||
         strlen(real) >= sizeof(s->path))
         return POSTERN_ERR_NOTFOUND;
+    s->has_owner = false;
     memcpy(s->path, real, strlen(real) + 1);
     return 0;
 }
@@ -280,7 +267,7 @@ int statedir_check_place(const char *option, struct fault *f)
 /* A disk that takes no new file: an old one serves as well, or the directory itself. */
 static int open_what_is_there(const struct statedir *s, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = own_file_read(s->path, path);
     return fd >= 0 ? fd : open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -310,7 +297,7 @@ static int take_lock(const struct statedir *s, const char *role, unsigned patien
     if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
         lock = open_what_is_there(s, path);
     if (lock < 0)
-        return state_fault(f, errno, s->path);
+        return state_fault(f, errno, errno == ELOOP ? path : s->path);
     if (!lock_within(lock, role, patience_ms)) {
         ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
         pid[n > 0 ? n : 0] = '\0';
@@ -349,7 +336,7 @@ int statedir_lock_keep(const struct statedir *s, const char *role, int *fd, bool
     *moved = false;
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
     if (fstat(*fd, &st) != 0 || is_at(&st, path) || is_at(&st, s->path) ||
-        access(s->path, F_OK) != 0)
+        access(s->path, F_OK) != 0 || check_again(s, NULL) != 0)
         return 0;
     int err = take_lock(s, role, 0, &fresh, f);
     if (err == POSTERN_ERR_INUSE)
@@ -370,7 +357,7 @@ bool statedir_held(const struct statedir *s, const char *role,
     char path[PATH_MAX], pid[16] = "";
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
     *h = (struct statedir_holder){0};
-    int lock = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int lock = own_file_read(s->path, path);
     if (lock < 0)
         return false;
     bool held = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
@@ -392,6 +379,9 @@ void statedir_socket(const struct statedir *s, const char *role,
 
 static int open_keys(const struct statedir *s, struct db **db, struct fault *f)
 {
+    int err = check_again(s, f);
+    if (err != 0)
+        return err;
     return db_open(db, s->path, "device.db", key_migrations,
                    sizeof(key_migrations) / sizeof(key_migrations[0]), f);
 }
@@ -502,7 +492,7 @@ static int check_half(const struct statedir *s, struct fault *f)
 
 int statedir_key_first(const char *dir, struct fault *f)
 {
-    struct statedir s;
+    struct statedir s = {.has_owner = false};
     struct keypair kp;
     if (strlen(dir) >= sizeof(s.path))
         return state_fault(f, ENAMETOOLONG, dir);

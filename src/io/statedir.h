@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/err.h"
 #include "core/key.h"
@@ -18,14 +19,17 @@
 
 struct statedir {
     char path[STATEDIR_PATH_LEN]; /* absolute */
+    uid_t owner;                  /* when it was opened */
+    bool has_owner;
 };
 
 /*
  * Finds the directory (`option` if not NULL, then POSTERN_STATE, then
  * /var/lib/postern as root, then XDG_STATE_HOME/postern, then
  * ~/.local/state/postern) and creates it with mode 0700 when it is missing, its
- * parents too. An existing one that others may write to, or of another
- * user, or with secrets in it that others may read, is refused.
+ * parents too. An existing one that others may write to or replace, or of another
+ * user, or with secrets in it that others may read, is refused (io/own_dir.h); and
+ * what takes a key or a lock anew looks again.
  */
 MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
 

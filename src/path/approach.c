@@ -56,6 +56,7 @@ struct approach {
     struct pace said; /* used unless the configuration has one */
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
+    Introduce_mark_t unpaired; /* of the Introduce whose pair waits; or empty */
     bool busy, freed;
 };
 
@@ -64,7 +65,7 @@ static bool allows(const struct approach *a, enum path_kind k)
     return (a->config.allowed >> k & 1) != 0;
 }
 
-/* True while this kind must not begin: the peer has proven nothing yet. */
+/* True while this kind must not begin: the peer has proven too little yet. */
 static bool holds_back(const struct approach *a, enum path_kind k)
 {
     return a->held != NULL && path_kind_is_direct(k);
@@ -156,14 +157,18 @@ static uint64_t offer_space_ms(const struct approach *a)
     return queued_ms < OFFER_SPACE_MS ? queued_ms : OFFER_SPACE_MS;
 }
 
-static void send_accept(struct approach *a, const Introduce *in)
+/* A pair that may not be made before the handshake is over is asked for then. */
+static void send_accept(struct approach *a, Introduce_mark_t mark)
 {
     Control m = {.which_body = Control_accept_tag};
     Accept *ac = &m.body.accept;
-    ac->no_pair = !allows(a, PATH_RELAY);
+    ac->no_pair = !allows(a, PATH_RELAY) || !target_may_pair(a);
+    a->unpaired.size = 0;
+    if (ac->no_pair && allows(a, PATH_RELAY) && !a->established)
+        a->unpaired = mark;
     ac->listed = !a->config.unlisted;
-    ac->mark.size = in->mark.size;
-    memcpy(ac->mark.bytes, in->mark.bytes, in->mark.size);
+    ac->mark.size = mark.size;
+    memcpy(ac->mark.bytes, mark.bytes, mark.size);
     if (send_control(a, &m) != 0)
         log_debug("the broker could not be told of a session");
 }
@@ -551,7 +556,7 @@ static void take_introduce(struct approach *a, const Introduce *in)
     take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes, in->sealed.size);
     if (a->freed)
         return;
-    send_accept(a, in);
+    send_accept(a, in->mark);
     approach_offer_soon(a); /* our answer */
     take_packet(a, in->early.bytes, in->early.size);
 }
@@ -698,7 +703,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     memcpy(a->check_key, offer->check_key.bytes, sizeof(a->check_key));
     a->peer_generation = offer->generation;
     a->config.allowed &= offer_kinds(offer);
-    bool holds = c->unlisted && allows(a, PATH_RELAY);
+    bool holds = allows(a, PATH_RELAY) && (c->unlisted || !target_may_approach(a));
     if (holds)
         a->held = malloc(sizeof(*a->held));
     if (!make_relay(a) || (holds && a->held == NULL)) {
@@ -713,7 +718,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (!holds_back(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    send_accept(a, in);
+    send_accept(a, in->mark);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -768,9 +773,20 @@ struct path *approach_first_path(struct approach *a)
 
 /* ----------------------------------------------------------------- owner's reports */
 
+/* Host: what the handshake was to show first. */
+static void begin_held(struct approach *a)
+{
+    target_proven(a);
+    if (a->unpaired.size > 0)
+        send_accept(a, a->unpaired);
+    if (a->held != NULL && !a->config.unlisted)
+        approach_admit(a);
+}
+
 void approach_set_established(struct approach *a)
 {
-    if (!a->established)
+    bool first = !a->established;
+    if (first)
         a->established_us = clock_us();
     a->established = true;
     if (a->lead != NULL)
@@ -778,6 +794,8 @@ void approach_set_established(struct approach *a)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL && kind_table[k]->on_established != NULL)
             kind_table[k]->on_established(a->kinds[k]);
+    if (first && a->lead == NULL)
+        begin_held(a);
 }
 
 void approach_admit(struct approach *a)

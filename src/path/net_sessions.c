@@ -89,7 +89,7 @@ void net_budget_free(struct net_budget *b)
 void net_budget_share(struct net_budget *b, const char *dir)
 {
     char path[4096];
-    int n = snprintf(path, sizeof(path), "%s/sessions", dir);
+    int n = dir != NULL ? snprintf(path, sizeof(path), "%s/sessions", dir) : 0;
     if (b != NULL && b->file < 0 && n > 0 && (size_t)n < sizeof(path))
         b->file = shared_record_open(dir, path);
 }

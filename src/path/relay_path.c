@@ -27,6 +27,7 @@
 
 #include "core/relay_preface.h"
 #include "io/clock.h"
+#include "io/linger.h"
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/log.h"
@@ -183,8 +184,8 @@ static void socket_close(struct relay *r)
     reach_cancel(r->dial);
     r->dial = NULL;
     watch_close(&r->watch);
-    if (r->fd >= 0)
-        close(r->fd);
+    if (r->fd >= 0) /* NATs keep what ends in order for longer */
+        linger_break(r->fd);
     r->fd = -1;
 }
 

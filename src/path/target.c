@@ -11,6 +11,8 @@
 enum {
     SIDE_FRESH_US = 2000000,
     LIVED_US = 3000000,
+    PAIRS_AT_ONCE = 8, /* that one session has made, anew and anew */
+    PAIRS_EVERY_MS = 2000,
     STRANGERS = 1, /* as a peer: all who have named an invite and proven nothing */
 };
 
@@ -283,11 +285,56 @@ enum fate target_may_open(struct approach *a, bool tcp, uint16_t from,
     return FATE_LEFT;
 }
 
+/* As whom it counts in the rounds. */
+static uint64_t beginner(const struct approach *a)
+{
+    return approach_config_of(a)->unlisted ? STRANGERS : peer_of(a);
+}
+
+static bool take_unproven(struct approach *a)
+{
+    return rounds_take_unproven(&approach_config_of(a)->net->budget->rounds,
+                                beginner(a), &approach_target(a)->unproven,
+                                clock_us() / 1000);
+}
+
+/* What was paid beforehand, or else one more; nothing once it is proven. */
+static bool is_paid(struct approach *a, bool *paid)
+{
+    bool was = *paid;
+    *paid = false;
+    return was || approach_is_established(a) || take_unproven(a);
+}
+
 bool target_may_begin(struct approach *a)
 {
     const struct approach_config *c = approach_config_of(a);
-    uint64_t peer = c->unlisted ? STRANGERS : peer_of(a);
-    return c->client || rounds_take(&c->net->budget->rounds, peer, clock_us() / 1000);
+    return c->client ||
+           (is_paid(a, &approach_target(a)->round_paid) &&
+            rounds_take(&c->net->budget->rounds, beginner(a), clock_us() / 1000));
+}
+
+bool target_may_approach(struct approach *a)
+{
+    struct target *t = approach_target(a);
+    t->pair_paid = take_unproven(a);
+    t->pair_paid = t->round_paid = t->pair_paid && take_unproven(a);
+    if (!t->pair_paid)
+        target_proven(a); /* one without the other is of no use */
+    return t->pair_paid;
+}
+
+bool target_may_pair(struct approach *a)
+{
+    static const struct pace_policy pairs = {PAIRS_AT_ONCE, PAIRS_EVERY_MS};
+    struct target *t = approach_target(a);
+    return is_paid(a, &t->pair_paid) && pace_take(&t->pairs, &pairs, clock_us() / 1000);
+}
+
+void target_proven(struct approach *a)
+{
+    rounds_prove(&approach_config_of(a)->net->budget->rounds, beginner(a),
+                 &approach_target(a)->unproven);
 }
 
 bool target_may_carry(struct approach *a, const struct path *p, size_t len,

@@ -12,6 +12,7 @@
 #define POSTERN_PATH_TARGET_H
 
 #include "core/fates.h"
+#include "core/rounds.h"
 #include "core/vouch_mark.h"
 #include "io/sidenet.h"
 #include "path/approach.h"
@@ -38,6 +39,10 @@ struct target {
     bool translated; /* the peer's own addresses are none that the broker vouches for */
     struct sidenets side;
     uint64_t side_at_us; /* when `side` was read; 0: never */
+    /* Host: begun before the handshake is over, and what of it is paid beforehand. */
+    struct rounds_unproven unproven;
+    bool pair_paid, round_paid;
+    struct pace pairs;
 };
 
 /* What the broker vouches for came with a message; the list is checked here. */
@@ -94,6 +99,15 @@ bool target_is_time_to_sweep(const struct approach *a);
  */
 #define TARGET_ROUNDS_WORDS "too many tries were begun from the other side just now"
 bool target_may_begin(struct approach *a);
+/*
+ * Host, before a handshake shows who wants it: a new approach may have its relay pair
+ * and its first round at once. False: both wait for the handshake, which Carry brings.
+ */
+bool target_may_approach(struct approach *a);
+/* Host: a relay pair may be made now, of all that the peer asks for; it counts. */
+bool target_may_pair(struct approach *a);
+/* Host: the handshake is over. */
+void target_proven(struct approach *a);
 /* It is over before a direct path would help. */
 bool target_is_brief(const struct approach *a);
 /* A session that is worth it: where this device's other programs opened many lately,

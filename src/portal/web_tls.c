@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "core/addr.h"
+#include "io/own_file.h"
 #include "io/statedir.h"
 #include "portal/portal_config.h"
 #include "portal/rooms.h"
@@ -22,11 +23,11 @@ enum {
     SERIAL_LEN = 16,
 };
 
-static char *read_file(const char *path)
+/* Closes `fd`, which may be negative. */
+static char *read_all(int fd)
 {
     char *text = NULL;
     ssize_t n = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         text = malloc(PEM_MAX);
         n = text != NULL ? read(fd, text, PEM_MAX - 1) : -1;
@@ -38,6 +39,12 @@ static char *read_file(const char *path)
     }
     text[n] = '\0';
     return text;
+}
+
+/* One that a person named: it may be a link. */
+static char *read_file(const char *path)
+{
+    return read_all(open(path, O_RDONLY | O_CLOEXEC));
 }
 
 static int write_file(const char *path, const gnutls_datum_t *d)
@@ -171,8 +178,8 @@ static int self_signed(const struct rooms *rs, char **certificate, char **key,
     own_path(rs, "portal-cert.pem", crt_path);
     own_path(rs, "portal-key.pem", key_path);
     for (int attempt = 0; attempt < 2; attempt++) {
-        *certificate = read_file(crt_path);
-        *key = read_file(key_path);
+        *certificate = read_all(own_file_read(rs->config->state_dir, crt_path));
+        *key = read_all(own_file_read(rs->config->state_dir, key_path));
         if (*certificate != NULL && *key != NULL && is_usable(rs, *certificate))
             return 0;
         free(*certificate);

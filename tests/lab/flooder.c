@@ -4,11 +4,12 @@
  * lets it. Never sends a packet of a session. Prints how many introductions it sent and
  * how many approaches the host answered.
  *
- *   flooder INVITE VICTIM KEYS SECONDS [STATE]   STATE: the key of that directory, once
+ *   flooder INVITE VICTIM KEYS SECONDS [STATE...]   STATE: the key of that directory
  *
  * NORELAY=1 in the environment: its Offers allow no relay; SWEEPTCP=1: they ask for the
  * ports of a symmetric NAT by TCP too; SPREAD=1: VICTIM is a /16, and each address in
- * it a victim; NEWPORTS=1: each candidate has a port that none had before.
+ * it a victim; NEWPORTS=1: each candidate has a port that none had before; PLAIN=1:
+ * nothing but introductions, each with a packet that begins no handshake.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,7 +53,7 @@ struct flood {
     struct addr victim, broker;
     struct device *devices;
     unsigned count, ticks, ticks_max, introduced, answered, refused;
-    bool listed, relay, sweeps_tcp, spread, new_ports;
+    bool listed, relay, sweeps_tcp, spread, new_ports, plain;
     uint32_t ports; /* named so far */
 };
 
@@ -115,7 +116,7 @@ static size_t seal(struct device *d, struct conv *c, uint8_t *out, size_t cap)
         if (k != PATH_RELAY && k != PATH_UDP_PUNCH)
             add_meet(o, f, (enum path_kind)k, c->generation);
     }
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 0; i < (f->plain ? 1 : 16); i++)
         candidate(&o->candidates[o->candidates_count++], f, i,
                   i % 2 == 0 ? CAND_REFLEXIVE : CAND_HOST, 1024 + 4000 * i);
     int n = proto_encode_offer(plain, sizeof(plain), o);
@@ -146,6 +147,10 @@ static void introduce(struct device *d)
     memcpy(m.peer, d->flood->link.host_key, KEY_LEN);
     memcpy(m.conv, c->id, CONV_LEN);
     in->sealed.size = (pb_size_t)seal(d, c, in->sealed.bytes, sizeof(in->sealed.bytes));
+    if (d->flood->plain) {
+        in->early.size = 1200;
+        randombytes_buf(in->early.bytes, in->early.size);
+    }
     send_control(d, &m);
     d->flood->introduced++;
 }
@@ -238,7 +243,7 @@ static void on_tick(void *ctx)
             continue;
         if (f->listed || f->ticks % 20 == 0)
             introduce(d);
-        if (d->up && f->ticks % AGAIN_TICKS == 0)
+        if (d->up && !f->plain && f->ticks % AGAIN_TICKS == 0)
             again(d);
     }
     if (f->ticks >= f->ticks_max)
@@ -250,7 +255,8 @@ int main(int argc, char **argv)
     struct flood f = {.relay = getenv("NORELAY") == NULL,
                       .sweeps_tcp = getenv("SWEEPTCP") != NULL,
                       .spread = getenv("SPREAD") != NULL,
-                      .new_ports = getenv("NEWPORTS") != NULL};
+                      .new_ports = getenv("NEWPORTS") != NULL,
+                      .plain = getenv("PLAIN") != NULL};
     struct fault fault = {0};
     struct statedir state;
     struct timer tick;
@@ -264,7 +270,7 @@ int main(int argc, char **argv)
         die("the link or the address is none");
     f.broker.port = f.link.port;
     f.listed = argc > 5;
-    f.count = f.listed ? 1 : (unsigned)strtoul(argv[3], NULL, 10);
+    f.count = f.listed ? (unsigned)argc - 5 : (unsigned)strtoul(argv[3], NULL, 10);
     f.ticks_max = (unsigned)strtoul(argv[4], NULL, 10) * 1000 / TICK_MS;
     f.devices = calloc(f.count, sizeof(*f.devices));
     if (f.devices == NULL)
@@ -275,9 +281,10 @@ int main(int argc, char **argv)
         randombytes_buf(seed, sizeof(seed));
         keypair_from_seed(&f.devices[i].key, seed);
     }
-    if (f.listed && (statedir_open(&state, argv[5], &fault) != 0 ||
-                     statedir_key(&state, &f.devices[0].key, &fault) != 0))
-        die("no key in that directory");
+    for (unsigned i = 0; f.listed && i < f.count; i++)
+        if (statedir_open(&state, argv[5 + i], &fault) != 0 ||
+            statedir_key(&state, &f.devices[i].key, &fault) != 0)
+            die("no key in that directory");
     timer_init(&tick, f.loop, on_tick, &f);
     timer_every(&tick, TICK_MS, TICK_MS);
     loop_run(f.loop);

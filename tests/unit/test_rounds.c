@@ -76,6 +76,57 @@ static void test_peers_are_bounded(void **state)
     assert_in_range(taken(&r, 1, begin_ms + 1310, 1000, 10), 0, 4);
 }
 
+/* Introductions that are never proven, 20 a second of each of many devices. */
+static void test_unproven_ones_have_little(void **state)
+{
+    (void)state;
+    for (uint64_t devices = 1; devices <= 20; devices += 19) {
+        struct rounds r = {0};
+        struct rounds_unproven had = {0};
+        unsigned n = 0;
+        for (unsigned at = 0; at < A_MINUTE_MS; at += 50)
+            for (uint64_t peer = 1; peer <= devices; peer++)
+                n += rounds_take_unproven(&r, peer, &had, begin_ms + at);
+        assert_true(n <= devices * (ROUNDS_UNPROVEN_AT_ONCE +
+                                    A_MINUTE_MS / ROUNDS_UNPROVEN_EVERY_MS));
+        assert_true(n <= ROUNDS_UNPROVEN_ALL_AT_ONCE +
+                             A_MINUTE_MS / ROUNDS_UNPROVEN_ALL_EVERY_MS +
+                             devices * (ROUNDS_UNPROVEN_FIRST +
+                                        A_MINUTE_MS / ROUNDS_UNPROVEN_FIRST_EVERY_MS));
+        for (unsigned i = 0; i < ROUNDS_UNPROVEN_FIRST; i++) /* who comes now has his */
+            assert_true(rounds_take_unproven(&r, 30, &had, begin_ms + A_MINUTE_MS));
+    }
+}
+
+/* ssh in a loop of 5 a second, each handshake 500 ms long; thirty at once. */
+static void test_proven_ones_are_not_counted(void **state)
+{
+    enum { EVERY_MS = 200, LONG = 3 };
+    struct rounds r = {0};
+    struct rounds_unproven had[LONG] = {{0}};
+    (void)state;
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t now_ms = begin_ms + (uint64_t)i * EVERY_MS;
+        rounds_prove(&r, 1, &had[i % LONG]);
+        for (unsigned n = 0; n < 2; n++)
+            assert_true(rounds_take_unproven(&r, 1, &had[i % LONG], now_ms));
+    }
+    for (uint64_t peer = 2; peer < 32; peer++)
+        for (unsigned n = 0; n < 2; n++)
+            assert_true(
+                rounds_take_unproven(&r, peer, &had[0], begin_ms + A_MINUTE_MS));
+    struct rounds_unproven other = {0}; /* gives back what it had, and no more */
+    unsigned n = 0;
+    while (rounds_take_unproven(&r, 40, &other, begin_ms + A_MINUTE_MS))
+        n++;
+    assert_int_equal(n, ROUNDS_UNPROVEN_AT_ONCE);
+    rounds_prove(&r, 40, &other);
+    assert_int_equal(other.of_all + other.of_first, 0);
+    for (n = 0; rounds_take_unproven(&r, 40, &other, begin_ms + A_MINUTE_MS); n++)
+        ;
+    assert_int_equal(n, ROUNDS_UNPROVEN_AT_ONCE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +134,8 @@ int main(void)
         cmocka_unit_test(test_honest_use_has_all),
         cmocka_unit_test(test_all_together_have_so_many),
         cmocka_unit_test(test_peers_are_bounded),
+        cmocka_unit_test(test_unproven_ones_have_little),
+        cmocka_unit_test(test_proven_ones_are_not_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
