@@ -11,6 +11,7 @@
 #include "cli/doctor.h"
 #include "client/netcheck.h"
 #include "io/clock.h"
+#include "io/egress.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/netmon.h"
@@ -152,10 +153,21 @@ static void tell_netcheck(struct doctor *d)
                words);
 }
 
+/* What is asked after this goes the same way. */
+static void tell_way(struct doctor *d, const struct netcheck_way *way)
+{
+    if (way->state == DETOUR_NONE)
+        return;
+    egress_choose(way->interface);
+    doctor_say(d, "uplinks", way->state == DETOUR_READY ? DOCTOR_OK : DOCTOR_WARNING,
+               way->words.advice, "%s", way->words.what);
+}
+
 static void check_broker(struct doctor *d)
 {
     struct keypair key;
     struct event found;
+    struct netcheck_way way = {0};
     struct fault f = {0};
     if (d->broker.host[0] == '\0') {
         doctor_say(d, "broker", DOCTOR_SKIPPED, d->no_broker.advice, "%s",
@@ -168,9 +180,11 @@ static void check_broker(struct doctor *d)
                                 .broker = d->broker,
                                 .key = &key,
                                 .found = &found,
+                                .way = &way,
                                 .limit_ms = doctor_left_ms(d, NETCHECK_MS)};
     found.text[0] = '\0';
     int err = netcheck_run(&c, &f);
+    tell_way(d, &way);
     bool named = f.code != POSTERN_ERR_DNS && f.code != POSTERN_ERR_NOTFOUND;
     if (err != 0 && d->nameless && !named)
         doctor_say(d, "broker", DOCTOR_SKIPPED, "", "its name cannot be resolved");

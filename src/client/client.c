@@ -733,7 +733,8 @@ int client_open(struct client **out, const struct client_config *config,
                                   .ctx = c,
                                   .wait_ms = config->wait_ms,
                                   .end_ms = config->end_ms,
-                                  .soon = config->soon};
+                                  .soon = config->soon,
+                                  .standing = events->standing};
     waiting_init(&c->waiting);
     timer_init(&c->sweep, c->loop, on_sweep, c);
     if (events->on_broker == NULL) /* else all is told as it comes */

@@ -48,7 +48,9 @@ struct client_events {
      */
     void (*on_broker)(void *ctx, const struct fault *lost);
     void (*on_network)(void *ctx);
-    bool lasting; /* it serves also while no session stands: a wait is told once */
+    bool lasting;  /* it serves also while no session stands: a wait is told once */
+    bool standing; /* it ends by itself where waiting cannot help, and for nothing else
+                    */
 };
 
 MUST_CHECK int client_open(struct client **out, const struct client_config *c,

@@ -33,7 +33,6 @@ struct connect_state {
     struct target targets[TARGETS_MAX];
     size_t count;
     struct fault told; /* of the broker */
-    bool bounded;      /* --wait, and no session yet */
 };
 
 static void tell_ready(struct target *t)
@@ -162,7 +161,6 @@ static void forget_told(struct connect_state *s, const struct peer *p)
 static void on_ready(void *ctx, struct peer *p)
 {
     struct connect_state *s = ctx;
-    s->bounded = false;
     forget_told(s, p);
     calls_on_ready(s->calls, p);
 }
@@ -182,8 +180,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         return;
     }
     calls_on_fault(s->calls, p, f, fatal);
-    if (s->bounded) /* it ends when it has waited so long */
-        client_stop_unless(s->client, f, false);
+    client_stop_unless(s->client, f, false); /* with --wait */
     for (size_t i = s->count; i-- > 0 && p != NULL;)
         if (s->targets[i].peer == p)
             told = &s->targets[i].told;
@@ -346,7 +343,8 @@ static int parse(struct connect_state *s, const struct connect_config *what,
 int connect_run(const struct client_config *c, const struct connect_config *what,
                 struct fault *f)
 {
-    static const struct client_events events = {.on_ready = on_ready,
+    static const struct client_events events = {.standing = true,
+                                                .on_ready = on_ready,
                                                 .on_services = on_services,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
@@ -355,7 +353,6 @@ int connect_run(const struct client_config *c, const struct connect_config *what
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     s->what = what;
-    s->bounded = c->wait_ms > 0;
     int rc = parse(s, what, f);
     if (rc == 0)
         rc = client_open(&s->client, c, &events, s, f);

@@ -14,6 +14,7 @@
 #include "core/predict.h"
 #include "core/stun.h"
 #include "io/clock.h"
+#include "io/egress.h"
 #include "io/helper.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -264,6 +265,18 @@ static bool has_near_ports(const struct natcheck *n)
     return count > 2 && predict_observe(ports, count).count > 0;
 }
 
+/* Where there is a second way out. */
+static void report_way(const struct netcheck_state *s, struct event *e)
+{
+    struct fault words = {0};
+    char text[sizeof(words.what) + sizeof(words.advice) + 2];
+    if (detour_describe(uplink_broker_addr(s->uplink), &words) == DETOUR_NONE)
+        return;
+    (void)snprintf(text, sizeof(text), "%s%s%s", words.what,
+                   words.advice[0] != '\0' ? "; " : "", words.advice);
+    event_text(e, "second_way", text);
+}
+
 static void report(struct netcheck_state *s)
 {
     struct event own = {0}, *e = s->config->found != NULL ? s->config->found : &own;
@@ -294,6 +307,7 @@ static void report(struct netcheck_state *s)
                    s->config->broker.port);
     event_text(e, "broker", place);
     event_addr(e, "broker_at", uplink_broker_addr(s->uplink));
+    report_way(s, e);
     event_int(e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
     report_mapping(s, e);
     event_text(e, "nat64", yes_no(s->nat64));
@@ -592,6 +606,20 @@ static void on_stop(void *ctx, int signum)
     finish(ctx, 0);
 }
 
+/* What is asked begins after that: nothing has to be asked anew. */
+static void on_detour(void *ctx)
+{
+    (void)ctx;
+}
+
+static void look_at_way(const struct netcheck_state *s, struct netcheck_way *way)
+{
+    static const struct addr none = {0};
+    *way = (struct netcheck_way){.interface = egress_chosen()};
+    way->state = detour_describe(
+        s->uplink != NULL ? uplink_broker_addr(s->uplink) : &none, &way->words);
+}
+
 int netcheck_run(const struct netcheck_config *c, struct fault *f)
 {
     static const struct uplink_events events = {on_up, on_down, on_control};
@@ -609,6 +637,9 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
                                .state = c->state,
                                .events = &events,
                                .ctx = &s};
+    struct detour *detour = NULL;
+    if (detour_open(&detour, s.loop, budget, on_detour, &s) != 0)
+        detour = NULL;
     rc = uplink_open(&s.uplink, &uc);
     struct stop *stop = NULL;
     if (rc == 0)
@@ -624,8 +655,11 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     }
     if (rc != 0)
         *f = s.fault;
+    if (c->way != NULL)
+        look_at_way(&s, c->way);
     stop_close(stop);
     uplink_close(s.uplink);
+    detour_close(detour);
     udp_close(s.sockets[0]);
     udp_close(s.sockets[1]);
     udp_close(s.v6);

@@ -4,6 +4,14 @@
 
 #include "core/link.h"
 #include "io/events.h"
+#include "path/detour.h"
+
+/* A second way out of this machine, and how it stands. */
+struct netcheck_way {
+    enum detour_state state;
+    struct fault words;
+    unsigned interface; /* by which the broker answered; 0: as the routes say */
+};
 
 struct netcheck_config {
     const char *state; /* the directory, for where the broker was last */
@@ -11,6 +19,7 @@ struct netcheck_config {
     const struct keypair *key; /* borrowed */
     struct events *out;        /* borrowed; may be NULL */
     struct event *found;       /* borrowed: gets the event in place of `out`; or NULL */
+    struct netcheck_way *way;  /* borrowed: filled, whatever comes of it; or NULL */
     unsigned limit_ms;         /* 0: 12 s, or 140 s */
     bool deep; /* hairpin, and how long a silent mapping lives: two minutes */
 };

@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "core/keepalive.h"
+#include "core/patience.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -253,7 +254,7 @@ static void on_close(void *ctx, int err, const char *why)
         advice = "join again with a fresh link; do not go on if this is unexpected";
     (void)fault_set(&f, denied ? POSTERN_ERR_DENIED : err, advice, "%.64s: %.120s",
                     p->config.name, why);
-    peer_restart(p, &f, denied || err == POSTERN_ERR_KEY);
+    peer_restart(p, &f, patience_ends(f.code, PATIENCE_HOST));
 }
 
 static void on_select(void *ctx, struct path *path)
@@ -333,7 +334,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */
         return;
     }
-    peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
+    peer_restart(p, &f, patience_ends(f.code, PATIENCE_HOST));
 }
 
 static void on_forgotten(void *ctx)
@@ -358,7 +359,7 @@ static const struct tie_events tie_events = {
     .on_forgotten = on_forgotten,
 };
 
-static unsigned patience_ms(const struct peer *p)
+static unsigned opening_ms(const struct peer *p)
 {
     unsigned line_ms = 4 * uplink_rtt_us(p->config.endpoint->uplink) / 1000;
     return (p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS) + line_ms;
@@ -420,7 +421,7 @@ static void begin(struct peer *p)
         return;
     }
     p->tied = tc.endpoint;
-    timer_start(&p->timer, patience_ms(p));
+    timer_start(&p->timer, opening_ms(p));
     timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
 }
 
@@ -488,7 +489,7 @@ void peer_on_uplink(struct peer *p, bool up)
     if (up && !peer_is_on(p)) /* the pause was for the broker's absence */
         timer_start(&p->timer, 50);
     else if (up && !peer_is_ready(p)) /* from now on there is something to answer */
-        timer_start(&p->timer, patience_ms(p));
+        timer_start(&p->timer, opening_ms(p));
 }
 
 /* We pause since the host was not there, and it is now. */

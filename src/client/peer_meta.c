@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/patience.h"
 #include "io/clock.h"
 #include "io/log.h"
 
@@ -166,7 +167,7 @@ void peer_meta_take(void *ctx, const Meta *m)
                               "good as before"
                             : "ask the host's owner for a new invite",
                         "%.64s: %.160s", p->config.name, m->body.denied.reason);
-        peer_restart(p, &f, true);
+        peer_restart(p, &f, patience_ends(f.code, PATIENCE_HOST));
         break;
     default:
         break;

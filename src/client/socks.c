@@ -527,6 +527,7 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
 int socks_run(const struct client_config *c, const char *listen, struct fault *f)
 {
     static const struct client_events events = {.lasting = true,
+                                                .standing = true,
                                                 .on_ready = on_ready,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,

@@ -698,7 +698,8 @@ static int start(struct up *u, struct fault *f)
 
 int up_run(const struct client_config *c, enum naming_way names, struct fault *f)
 {
-    static const struct client_events events = {.on_ready = on_ready,
+    static const struct client_events events = {.standing = true,
+                                                .on_ready = on_ready,
                                                 .on_services = on_services,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,

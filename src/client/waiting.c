@@ -4,13 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/patience.h"
 #include "io/log.h"
 
 enum {
-    OFFLINE_GRACE_MS = 4500,
-    BROKER_GRACE_MS = 10000, /* for a broker that is restarted, its machine perhaps */
-    CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
-    TIMEOUT_GRACE_MS = 30000,
     TELL_MS = 5000, /* whoever waits for a first session is told why */
     TELL_SOON_MS = 2000,
     TELL_BROKER_MS = 2000,
@@ -34,28 +31,17 @@ static uint64_t left_until_ms(const struct waiting *w, uint64_t ends_ms)
 
 /* ------------------------------------------------------------------------- how long */
 
-/*
- * A host that has just lost its broker is back in seconds, and so is a broker that was
- * restarted; what is too much at once goes through one after the other: do not give up
- * at once.
- */
 static unsigned grace_ms(const struct waiting_view *v, const struct fault *f)
 {
-    switch (f->code) {
-    case POSTERN_ERR_UNREACHABLE:
-    case POSTERN_ERR_REFUSED:
-    case POSTERN_ERR_DNS: /* nobody answered: the network may just be coming up */
-        return v->broker_is_up ? OFFLINE_GRACE_MS : BROKER_GRACE_MS;
-    case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
-        return v->broker_is_up ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
-    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
-        return TIMEOUT_GRACE_MS;
-    case POSTERN_ERR_CLOSED: /* a restart, or a router's; or it is no broker at all */
-    case POSTERN_ERR_RESET:
-        return v->broker_was_up ? TIMEOUT_GRACE_MS : OFFLINE_GRACE_MS;
-    default:
-        return 0;
-    }
+    return patience_ms(f->code, v->broker_is_up    ? PATIENCE_BROKER_UP
+                                : v->broker_was_up ? PATIENCE_BROKER_LOST
+                                                   : PATIENCE_BROKER_UNSEEN);
+}
+
+/* Somebody said how long he waits for a first session, or it is no standing command. */
+static bool is_bounded(const struct waiting *w)
+{
+    return !w->standing || (w->wait_ms > 0 && !w->stood);
 }
 
 /*
@@ -70,7 +56,7 @@ static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
     unsigned grace = grace_ms(&v, f);
     bool away = grace > 0 ||
                 f->code == POSTERN_ERR_PROTO; /* a login page in the broker's place */
-    uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? w->asks_ms : w->began_ms;
+    uint64_t from_ms = grace < PATIENCE_LONG_MS ? w->asks_ms : w->began_ms;
     uint64_t ends = from_ms + grace, wait_ms = w->began_ms + w->wait_ms;
     uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;
     if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends)
@@ -99,7 +85,7 @@ static void on_patience(void *ctx)
 {
     struct waiting *w = ctx;
     struct waiting_view v;
-    uint64_t left_ms = left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS);
+    uint64_t left_ms = left_until_ms(w, w->began_ms + PATIENCE_LONG_MS);
     look(w, &v);
     if (v.answered && left_ms > 0)
         timer_start(&w->patience, left_ms);
@@ -114,7 +100,7 @@ static void on_end(void *ctx)
     struct waiting_view v;
     struct fault f = {0};
     char why[sizeof(f.what)];
-    uint64_t left_ms = left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS);
+    uint64_t left_ms = left_until_ms(w, w->began_ms + PATIENCE_LONG_MS);
     look(w, &v);
     if (!v.waits)
         return;
@@ -135,14 +121,15 @@ static void on_end(void *ctx)
 
 void waiting_on_fault(struct waiting *w, const struct fault *f, bool fatal)
 {
-    wait_until(w, f, fatal ? 0 : ends_ms(w, f));
+    if (fatal || is_bounded(w))
+        wait_until(w, f, fatal ? 0 : ends_ms(w, f));
 }
 
 bool waiting_on_flaps(struct waiting *w, const struct fault *f)
 {
-    if (!timer_is_active(&w->tell))
+    if (!timer_is_active(&w->tell) || !is_bounded(w))
         return false;
-    wait_until(w, f, w->began_ms + TIMEOUT_GRACE_MS);
+    wait_until(w, f, w->began_ms + PATIENCE_LONG_MS);
     return true;
 }
 
@@ -155,7 +142,7 @@ bool waiting_is_over(struct waiting *w, const struct fault *f, bool fatal)
 void waiting_on_broker(struct waiting *w)
 {
     timer_stop(&w->patience);
-    if (left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS) > 0)
+    if (left_until_ms(w, w->began_ms + PATIENCE_LONG_MS) > 0)
         w->asks_ms = loop_now_ms(w->loop);
 }
 
@@ -164,6 +151,7 @@ void waiting_on_session(struct waiting *w)
     timer_stop(&w->end);
     timer_stop(&w->patience);
     timer_stop(&w->tell);
+    w->stood = true;
 }
 
 /* --------------------------------------------------------------------- what is told */

@@ -39,6 +39,9 @@ struct waiting {
     unsigned wait_ms; /* for a host or broker that is away; 0: the usual time */
     unsigned end_ms;  /* the command ends after that anyway; 0: it does not */
     bool soon;        /* told sooner what it waits for */
+    bool standing;    /* it ends where waiting cannot help, and else when it is told to;
+                       * or of `wait_ms`, before a first session */
+    bool stood;       /* there was a session */
     uint64_t began_ms;
     uint64_t asks_ms;      /* since when there is a broker to ask; else began_ms */
     struct timer end;      /* of `wait_ms`, until a session stands */
@@ -72,11 +75,12 @@ void waiting_begin_anew(struct waiting *w);
 void waiting_on_broker(struct waiting *w);
 /* A session stands. */
 void waiting_on_session(struct waiting *w);
-/* Is over at once when that is fatal, else when the time for such a fault is over. */
+/* Is over at once when that is fatal, else when the time for such a fault is over, if
+ * it has one (core/patience.h). */
 void waiting_on_fault(struct waiting *w, const struct fault *f, bool fatal);
 /*
- * A broker takes in and ends, again and again. False: a session stood, or nobody is to
- * be told; nothing was done.
+ * A broker takes in and ends, again and again. False: a session stood, nobody is to be
+ * told, or it is waited for without end; nothing was done.
  */
 bool waiting_on_flaps(struct waiting *w, const struct fault *f);
 /* Whether this fault is the last word, or a little patience may help. */

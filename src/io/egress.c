@@ -2,8 +2,10 @@
 #include "io/egress.h"
 
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -133,6 +135,38 @@ bool egress_leads(unsigned interface, const struct addr *to)
     struct link_walk w = {.family = to->family == ADDR_V6 ? AF_INET6 : AF_INET,
                           .wanted = interface};
     return netlink_dump(RTM_GETROUTE, on_route, &w) && w.leads;
+}
+
+void egress_name(unsigned interface, char *buf, size_t cap)
+{
+    char name[IF_NAMESIZE];
+    if (if_indextoname(interface, name) != NULL)
+        (void)snprintf(buf, cap, "%s", name);
+    else
+        (void)snprintf(buf, cap, "%u", interface);
+}
+
+static int filter_of(const char *name)
+{
+    char path[64 + IF_NAMESIZE];
+    int c = EOF;
+    (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", name);
+    FILE *in = fopen(path, "re");
+    if (in != NULL) {
+        c = fgetc(in);
+        (void)fclose(in);
+    }
+    return c >= '0' && c <= '2' ? c - '0' : 0;
+}
+
+/* The greater of the two counts: 2 asks only whether there is any route. */
+bool egress_is_strict(unsigned interface)
+{
+    char name[IF_NAMESIZE];
+    if (if_indextoname(interface, name) == NULL)
+        return false;
+    int own = filter_of(name), all = filter_of("all");
+    return (own > all ? own : all) == 1;
 }
 
 static void on_near(void *ctx, uint16_t type, const uint8_t *body, size_t len)

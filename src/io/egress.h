@@ -11,6 +11,7 @@
 #define POSTERN_IO_EGRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "core/addr.h"
 
@@ -18,6 +19,11 @@
 unsigned egress_by_routes(const struct addr *to);
 /* Another one than what is used now, with a default route of its own; 0: none. */
 unsigned egress_other(const struct addr *to);
+/* Its name, of NETMON_NAME_LEN; a number where it has gone. */
+void egress_name(unsigned interface, char *buf, size_t cap);
+/* What comes by it over IPv4 is dropped by the kernel while the routes name another one
+ * for where it came from (rp_filter=1). */
+bool egress_is_strict(unsigned interface);
 /* It has a default route of that family. */
 bool egress_leads(unsigned interface, const struct addr *to);
 /* From now on; 0: as the routes say. From any thread, like all here. */

@@ -1,6 +1,7 @@
 /* One choice, and a connection now and then to see whether the first way answers. */
 #include "path/detour.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "io/dial.h"
 #include "io/egress.h"
 #include "io/log.h"
+#include "io/netmon.h"
 
 enum { ASK_MS = 3000 };
 
@@ -114,12 +116,51 @@ void detour_on_network_change(struct detour *d)
     end_detour(d);
 }
 
+static const struct addr far = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}};
+
 unsigned detour_other(const struct net_budget *b, const struct addr *to)
 {
-    struct addr far = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}};
     if (b->detour == NULL)
         return 0;
     return egress_other(to->family != ADDR_NONE ? to : &far);
+}
+
+enum detour_state detour_describe(const struct addr *to, struct fault *f)
+{
+    char one[NETMON_NAME_LEN], two[NETMON_NAME_LEN], cure[sizeof(f->advice)];
+    const struct addr *there = to->family != ADDR_NONE ? to : &far;
+    unsigned used = egress_chosen(), first = egress_by_routes(there);
+    unsigned second = used != 0 ? used : egress_other(there);
+    if (first == 0 || second == 0 || first == second)
+        return DETOUR_NONE;
+    egress_name(first, one, sizeof(one));
+    egress_name(second, two, sizeof(two));
+    if (used != 0) {
+        (void)fault_set(f, POSTERN_ERR_TIMEOUT,
+                        "look at what that is connected to; it is used again by itself "
+                        "once it answers",
+                        "the first way out, %s, is silent; %s is used", one, two);
+        return DETOUR_USED;
+    }
+    if (there->family == ADDR_V4 && egress_is_strict(second)) {
+        (void)snprintf(cure, sizeof(cure), "sysctl -w net.ipv4.conf.%s.rp_filter=2",
+                       two);
+        (void)fault_set(f, POSTERN_ERR_PERM, cure,
+                        "%s cannot take the place of %s when that falls silent: "
+                        "rp_filter=1 drops what comes back there",
+                        two, one);
+        return DETOUR_BLOCKED;
+    }
+    (void)fault_set(f, 0, "", "%s, and %s takes its place when it falls silent", one,
+                    two);
+    return DETOUR_READY;
+}
+
+static void tell_taken(const struct addr *to)
+{
+    struct fault f;
+    if (detour_describe(to, &f) == DETOUR_USED)
+        log_info("%s; %s", f.what, f.advice);
 }
 
 void detour_take(struct net_budget *b, unsigned interface, const struct addr *to)
@@ -131,9 +172,8 @@ void detour_take(struct net_budget *b, unsigned interface, const struct addr *to
     d->broker = *to;
     end_detour(d);
     if (interface != d->first) {
-        log_info("nothing comes by the first way to the Internet: another one is used "
-                 "until it answers again");
         egress_choose(interface);
+        tell_taken(to);
         detour_begin(&d->plan, now_ms());
         ask_later(d);
     }

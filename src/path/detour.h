@@ -29,6 +29,15 @@ void detour_on_network_change(struct detour *d);
 /* The interface over which it is tried, too, where what is used is silent towards `to`;
  * 0: there is none, or nobody would be told. */
 unsigned detour_other(const struct net_budget *b, const struct addr *to);
+/* How it stands with a second way out towards `to`, which may be no address. */
+enum detour_state {
+    DETOUR_NONE,    /* there is no second */
+    DETOUR_READY,   /* it takes the first one's place when that falls silent */
+    DETOUR_BLOCKED, /* the kernel would drop what comes back there */
+    DETOUR_USED,    /* it is used: the first is silent */
+};
+/* In words as well, with what to do; `f` is not touched where there is none. */
+enum detour_state detour_describe(const struct addr *to, struct fault *f);
 /* The broker at `to` answered there, and not on what was used. */
 void detour_take(struct net_budget *b, unsigned interface, const struct addr *to);
 

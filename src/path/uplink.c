@@ -15,6 +15,7 @@
 
 #include "core/familiar.h"
 #include "core/least.h"
+#include "core/patience.h"
 #include "io/clock.h"
 #include "io/egress.h"
 #include "io/lack.h"
@@ -256,7 +257,7 @@ void uplink_line_failed(struct line *l, int err)
     uplink_describe(&t, err, &f);
     if (dialling && err == POSTERN_ERR_TIMEOUT) /* it is not slow: it is not there */
         f.code = POSTERN_ERR_UNREACHABLE;
-    line_over(l, &f, err == POSTERN_ERR_KEY);
+    line_over(l, &f, patience_ends(err, PATIENCE_LINE));
 }
 
 /* --------------------------------------------------------- where the broker may be */
@@ -474,11 +475,11 @@ static void on_bye(struct line *l, const Bye *b)
         line_over(l, &f, false);
         return;
     }
-    bool fatal = uplink_describe_bye(b, l->uplink->config.lan, &f);
+    uplink_describe_bye(b, l->uplink->config.lan, &f);
     if (b->code == BYE_REPLACED && l->uplink->beside == NULL)
         on_replaced(l->uplink);
     l->uplink->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
-    line_over(l, &f, fatal);
+    line_over(l, &f, patience_ends(f.code, PATIENCE_BROKER));
 }
 
 static void on_pong(struct uplink *u)
@@ -687,7 +688,7 @@ void uplink_connect_now(struct uplink *u)
     u->proxied = via > 0;
     look_for_translator(u);
     if (via < 0) {
-        go_down(u, &f, true);
+        go_down(u, &f, patience_ends(f.code, PATIENCE_LINE));
         return;
     }
     u->line = line_new(u);

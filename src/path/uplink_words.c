@@ -6,6 +6,7 @@
 
 #include "io/netmon.h"
 #include "io/resolve.h"
+#include "path/detour.h"
 
 #define ADVICE_ROUTE "connect it again, or look for its default route (ip route)"
 
@@ -203,9 +204,26 @@ static void describe_agent(const struct uplink_trouble *t, int err, struct fault
 }
 
 /* Its address takes no connection, and does not refuse one either. */
-static void describe_unanswered(const struct link *l, int err, struct fault *f)
+static void describe_unanswered(const struct link *l, const struct addr *last, int err,
+                                struct fault *f)
 {
     char advice[sizeof(f->advice)];
+    struct addr there;
+    struct fault ways;
+    if (addr_parse_ip(&there, l->host) != 0)
+        there = *last;
+    enum detour_state way =
+        err == POSTERN_ERR_TIMEOUT ? detour_describe(&there, &ways) : DETOUR_NONE;
+    if (way == DETOUR_BLOCKED) {
+        (void)snprintf(advice, sizeof(advice),
+                       "let it (%.60s); else the broker's firewall may drop TCP port "
+                       "%u, or its machine be off",
+                       ways.advice, l->port);
+        (void)fault_set(f, err, advice,
+                        "the broker at %s:%u cannot be reached (%s); %s", l->host,
+                        l->port, postern_strerror(err), ways.what);
+        return;
+    }
     (void)snprintf(advice, sizeof(advice),
                    "%s: let TCP port %u in there, at its provider too; else check this "
                    "machine's network, or name a proxy in HTTPS_PROXY",
@@ -254,7 +272,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     } else if (describe_end(t, err, f)) {
         return;
     } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
-        describe_unanswered(l, err, f);
+        describe_unanswered(l, t->last, err, f);
     } else if (err == POSTERN_ERR_PROTO) {
         (void)fault_set(f, err,
                         "perhaps a login page of this network (open a browser and log "
@@ -308,7 +326,7 @@ void uplink_describe_silence(const struct uplink *u, struct fault *f)
                         "not answer",
                         l->host);
     else if (uplink_is_dialling(u))
-        describe_unanswered(l, POSTERN_ERR_TIMEOUT, f);
+        describe_unanswered(l, uplink_broker_addr(u), POSTERN_ERR_TIMEOUT, f);
     else
         (void)fault_set(f, POSTERN_ERR_TIMEOUT,
                         "check this machine's network, and whether the broker's "
@@ -343,7 +361,7 @@ void uplink_event(const struct uplink *u, struct event *e)
         event_text(e, "do", f->advice);
 }
 
-bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f)
+void uplink_describe_bye(const Bye *b, bool lan, struct fault *f)
 {
     const char *who = lan ? "agent" : "broker";
     switch (b->code) {
@@ -353,32 +371,31 @@ bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f)
             (void)fault_set(f, POSTERN_ERR_DENIED,
                             "use --via with the link that the agent prints now",
                             "the agent does not know this host, or knows it no more");
-            return true;
+            break;
         }
         (void)fault_set(f, POSTERN_ERR_DENIED,
                         "use the link that the broker prints at its start",
                         "the broker does not accept this link's enrolment token");
-        return true;
+        break;
     case BYE_VERSION:
         (void)fault_set(f, POSTERN_ERR_NEWER, "update the older of the two",
                         "the %s speaks another version of the protocol", who);
-        return true;
+        break;
     case BYE_REPLACED:
         (void)fault_set(
             f, POSTERN_ERR_INUSE,
             "stop it there, or give one of the two a state directory of its "
             "own (--state): a copied one has the same key",
             "another machine or program is connected with this device's key");
-        return false;
+        break;
     case BYE_BUSY:
         (void)fault_set(f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
                         "the %s is at its limit: %s", who,
                         b->reason[0] != '\0' ? b->reason : "it gave no reason");
-        return false;
+        break;
     default:
         (void)fault_set(f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
                         "the %s ended the connection: %s", who,
                         b->reason[0] != '\0' ? b->reason : "it gave no reason");
-        return false;
     }
 }

@@ -34,7 +34,7 @@ void uplink_describe_wait(const struct uplink *u, char *why, size_t cap);
 void uplink_describe_silence(const struct uplink *u, struct fault *f);
 /* How it stands, as a `broker` event, or of an agent an `agent` event, of `status`. */
 void uplink_event(const struct uplink *u, struct event *e);
-/* The broker's own word; returns true when trying again helps only after a change. */
-bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f);
+/* The broker's own word. */
+void uplink_describe_bye(const Bye *b, bool lan, struct fault *f);
 
 #endif

@@ -14,6 +14,7 @@ from .net import patience, wait_until
 from .test_away import DEAD_DNS, NAME, NO_BROKER, etc  # noqa: F401
 from .test_badinput import says
 from .test_newcomer import AS_NOBODY, NOBODY
+from .test_roam import mute
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
@@ -77,6 +78,57 @@ def test_all_is_well(joined):
                    10, "its session is counted")
         assert "its own" in found["certificate"]["what"], found["certificate"]
         assert "the broker's" in found["clock"]["what"], found["clock"]
+
+
+def two_uplinks(gate):
+    """A client with a second default route, and what silences the first one."""
+    g = gate(host="masq", client="masq", third="masq")
+    g.up_and_joined("7000")
+    ns, last = g.topo.client.ns, g.topo.client.last
+    first, c = g.topo.sites["b"], g.topo.open_site("c")
+    g.topo.cable(g.topo.client, "c", "eth1")
+    ns.batch(f"addr add {c.lan_address(last)}/24 dev eth1",
+             f"route add default via {c.lan_address(1)} metric 500")
+    ns.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    return g, lambda: mute(first.box, "p-client", first.lan_address(last))
+
+
+def test_the_first_of_two_uplinks_is_silent(gate):
+    """It is what is wrong, and not the broker, which answers by the second one."""
+    g, silence = two_uplinks(gate)
+    ns = g.topo.client.ns
+    ns.sysctl("net.ipv4.conf.eth1.rp_filter", 0)
+    found = checks(g.client.run("doctor"))
+    assert found["uplinks"]["state"] == "ok", found["uplinks"]
+    assert found["uplinks"]["what"] == "eth0, and eth1 takes its place when it falls silent", found["uplinks"]
+    silence()
+    done = g.client.run("doctor")
+    found = checks(done)
+    assert done.status == 0 and found["broker"]["state"] == "ok", done.stdout
+    assert found["uplinks"]["state"] == "warning", found["uplinks"]
+    assert found["uplinks"]["what"] == "the first way out, eth0, is silent; eth1 is used", found["uplinks"]
+    done = g.client.run("netcheck")
+    told = done.event("netcheck")
+    assert done.status == 0 and told["udp"] == "yes", done.stdout
+    assert told["second_way"].startswith("the first way out, eth0, is silent; eth1 is used"), told
+
+
+def test_a_second_uplink_that_the_kernel_does_not_let_in(gate):
+    """rp_filter=1: it is said beforehand, and when the first one is silent."""
+    g, silence = two_uplinks(gate)
+    g.topo.client.ns.sysctl("net.ipv4.conf.eth1.rp_filter", 1)
+    found = checks(g.client.run("doctor"))
+    assert found["broker"]["state"] == "ok" and found["uplinks"]["state"] == "warning", found
+    assert "rp_filter=1 drops" in found["uplinks"]["what"], found["uplinks"]
+    assert found["uplinks"]["do"] == "sysctl -w net.ipv4.conf.eth1.rp_filter=2", found["uplinks"]
+    silence()
+    done = g.client.run("doctor")
+    found = checks(done)
+    assert done.status == 1 and "rp_filter=1 drops" in found["broker"]["what"], done.stdout
+    said = g.client.run("netcheck", timeout=40, json=False).stderr
+    assert "eth1 cannot take the place of eth0" in said and "rp_filter=2" in said, said
+    g.topo.client.ns.run("sysctl", "-qw", "net.ipv4.conf.eth1.rp_filter=2")   # the cure
+    assert checks(g.client.run("doctor"))["broker"]["state"] == "ok"
 
 
 def test_the_clock_is_wrong(joined):
