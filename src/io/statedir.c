@@ -288,6 +288,19 @@ static bool lock_within(int fd, const char *role, unsigned patience_ms)
     }
 }
 
+static int already_held(const struct statedir *s, const char *role, const char *pid,
+                        struct fault *f)
+{
+    struct statedir_holder h;
+    char advice[120] = "stop that one first, or use another directory with --state";
+    if (statedir_held(s, role, &h) && h.stopped)
+        (void)snprintf(advice, sizeof(advice),
+                       "it is stopped: let it go on with 'kill -CONT %ld'", h.pid);
+    return fault_set(f, POSTERN_ERR_INUSE, advice,
+                     "'postern %s' already runs with %.200s%s%s%s", role, s->path,
+                     pid[0] ? " (process " : "", pid, pid[0] ? ")" : "");
+}
+
 static int take_lock(const struct statedir *s, const char *role, unsigned patience_ms,
                      int *fd, struct fault *f)
 {
@@ -303,10 +316,7 @@ static int take_lock(const struct statedir *s, const char *role, unsigned patien
         pid[n > 0 ? n : 0] = '\0';
         pid[strspn(pid, "0123456789")] = '\0';
         (void)close(lock);
-        return fault_set(f, POSTERN_ERR_INUSE,
-                         "stop that one first, or use another directory with --state",
-                         "'postern %s' already runs with %.200s%s%s%s", role, s->path,
-                         pid[0] ? " (process " : "", pid, pid[0] ? ")" : "");
+        return already_held(s, role, pid, f);
     }
     int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
     if (ftruncate(lock, 0) != 0 || pwrite(lock, pid, (size_t)n, 0) != n)

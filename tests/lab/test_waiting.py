@@ -262,6 +262,8 @@ def test_a_stopped_serve_is_named_by_each_command_that_asks_it(warm):
                 assert "going on without it" in said[-1] and len(said) == 1, said
             if args[1:] and args[0] in ("serve", "keys") and args[-1] != "--reload":
                 assert "nothing is changed: " in said[-1], (args, said)
+        done = g.host.run("serve", json=False, timeout=30)
+        assert done.status == 1 and f"it is stopped: let it go on with 'kill -CONT {pid}'" in done.stderr, done.stderr
     finally:
         g.host_proc.signal(signal.SIGCONT)
     assert g.host.run("serve", "--reload").event("reloaded")["published"] == ["one"]
