@@ -93,12 +93,27 @@ static int walk_directory(struct send_list *l, const char *from, const char *nam
     return err;
 }
 
+/* A state directory: who has its keys is that device. */
+static bool holds_keys(const char *directory)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int n = snprintf(path, sizeof(path), "%s/device.db", directory);
+    return (size_t)n < sizeof(path) && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int walk(struct send_list *l, const char *from, const char *name, bool named,
                 struct fault *f)
 {
     struct stat st;
     if (lstat(from, &st) != 0)
         return pass_over(l, from, named, errno, f);
+    if (S_ISDIR(st.st_mode) && !named && holds_keys(from)) {
+        log_warn("%.200s holds a device's private key, and is not sent; name it to "
+                 "send it all the same",
+                 from);
+        return 0;
+    }
     if (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) {
         int err = add_item(l, from, name, &st, f);
         return err == 0 && S_ISDIR(st.st_mode) ? walk_directory(l, from, name, named, f)

@@ -26,7 +26,8 @@ struct send_list {
 
 /*
  * A file, or a directory with all that is in it. Symbolic links, sockets and the like
- * in it are passed over, as by rsync and cp; one that was named is a fault.
+ * in it are passed over, as by rsync and cp; one that was named is a fault. So is a
+ * state directory with its private key passed over, unless it was named.
  */
 MUST_CHECK int send_list_add(struct send_list *l, const char *path, struct fault *f);
 /* Once all are added: how many links and the like were not warned of. */

@@ -3,6 +3,7 @@ half file stands under its name, and what was begun goes on where it was."""
 
 import hashlib
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -337,6 +338,15 @@ def test_links_and_odd_names(pair):
     assert done.status == 0 and len(done.stderr.splitlines()) == 6, done.stderr
     assert "15 more are links or no regular files, and are not sent" in done.stderr, done.stderr
     os.rmdir(p.got("modules"))
+    p.file("home/.state/device.db", 9)   # what `send .` in one's home would take along
+    p.file("home/text", 9)
+    done = p.send(os.path.join(p.out, "home"))
+    assert done.status == 0 and "/home/.state holds a device's private key, and is not sent" in done.stderr, done.stderr
+    assert os.listdir(p.got("home")) == ["text"]
+    assert p.send(os.path.join(p.out, "home/.state")).status == 0
+    assert os.path.exists(p.got("_state/device.db"))
+    shutil.rmtree(p.got("home"))
+    shutil.rmtree(p.got("_state"))
     says(p.send(os.path.join(p.out, "nosuch"), json=False), 1, "nosuch cannot be sent")
     # nor is one followed there
     os.rename(p.got("d"), p.got("e"))

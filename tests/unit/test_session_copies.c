@@ -20,7 +20,8 @@ static void small_data(void *ctx, const uint8_t *data, size_t len, bool fin)
     struct small *m = ctx;
     assert_false(m->fin);
     assert_true(m->len + len <= SMALL_MAX);
-    memcpy(m->got + m->len, data, len);
+    if (len > 0)
+        memcpy(m->got + m->len, data, len);
     m->len += len;
     m->fin = fin;
     if (m->stream != NULL && m->reads)
