@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,12 +112,48 @@ static int set_journal(struct db *db, const char *mode)
     return err;
 }
 
+/*
+ * SQLite's way to the files, but for one: a journal beside a database may name another
+ * file anywhere, which is deleted once the journal was played back (a transaction over
+ * several databases, of which we have none). So whoever owns a directory in which root
+ * works would choose what root deletes.
+ */
+static sqlite3_vfs *usual, only_ours;
+
+static int open_ours(sqlite3_vfs *v, const char *name, sqlite3_file *file, int flags,
+                     int *got)
+{
+    (void)v;
+    return (flags & SQLITE_OPEN_MASTER_JOURNAL) != 0
+               ? SQLITE_CANTOPEN
+               : usual->xOpen(usual, name, file, flags, got);
+}
+
+static void make_vfs(void)
+{
+    usual = sqlite3_vfs_find(NULL);
+    if (usual == NULL)
+        return;
+    only_ours = *usual;
+    only_ours.zName = "postern";
+    only_ours.pNext = NULL;
+    only_ours.xOpen = open_ours;
+    (void)sqlite3_vfs_register(&only_ours, 0); /* else nothing by that name is opened */
+}
+
+static const char *vfs_name(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, make_vfs);
+    return "postern";
+}
+
 static int open_raw(struct db *db, const char *path)
 {
     int r = sqlite3_open_v2(path, &db->raw,
                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
                                 SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW,
-                            NULL);
+                            vfs_name());
     if (r == SQLITE_OK)
         (void)sqlite3_busy_timeout(db->raw, DB_BUSY_MS);
     return db_checked(db, r);
@@ -413,7 +450,7 @@ int db_open_still(struct db **out, const char *dir, const char *file, struct fau
                                                  SQLITE_OPEN_NOMUTEX |
                                                  SQLITE_OPEN_NOFOLLOW |
                                                  SQLITE_OPEN_EXRESCODE,
-                                             NULL));
+                                             vfs_name()));
     if (err == 0)
         err = db_quick_check(db);
     if (err != 0) {

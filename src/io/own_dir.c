@@ -20,6 +20,30 @@ static int refuse_open(const char *what, const char *mode, const char *path,
     return fault_set(f, POSTERN_ERR_PERM, advice, "%s: %.200s", what, path);
 }
 
+/*
+ * On a mount of root's that was made writable for who is not root, as Kubernetes does
+ * it (emptyDir 0777, fsGroup 2775): what is there, and its modes, is the affair of who
+ * mounts it, and nothing that this program could change.
+ */
+static bool is_on_volume(const char *dir)
+{
+    char at[PATH_MAX], below[PATH_MAX];
+    struct stat st, above;
+    if (geteuid() == 0 || stat(dir, &st) != 0)
+        return false;
+    (void)snprintf(at, sizeof(at), "%s", dir);
+    for (char *slash; (slash = strrchr(at, '/')) != NULL && at[1] != '\0'; st = above) {
+        (void)snprintf(below, sizeof(below), "%s", at);
+        slash[slash == at ? 1 : 0] = '\0';
+        if (stat(at, &above) != 0)
+            return false;
+        if (above.st_dev != st.st_dev)
+            return st.st_uid == 0 && (st.st_mode & S_ISVTX) == 0 &&
+                   access(below, W_OK) == 0;
+    }
+    return false;
+}
+
 /* Whoever may write to the directory can put another key there. */
 static int check_openness(const char *path, const struct stat *st, struct fault *f)
 {
@@ -111,6 +135,8 @@ int own_dir_check(const char *dir, uid_t owner, struct fault *f)
                          "the state directory %.180s belongs to user %u now, not to "
                          "user %u as before",
                          dir, (unsigned)st.st_uid, (unsigned)owner);
+    if (is_on_volume(dir))
+        return 0;
     int err = check_openness(dir, &st, f);
     return err != 0 ? err : check_above(dir, st.st_uid, f);
 }

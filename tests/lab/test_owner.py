@@ -4,10 +4,11 @@ root nowhere else, and a running program takes up nothing of theirs."""
 import hashlib
 import os
 import shutil
+import struct
 
 import pytest
 
-from .actors import HOST, postern
+from .actors import HOST, Actor, postern
 from .net import wait_until
 from .test_badinput import says
 from .test_replaced import NOTICED_S, works
@@ -237,3 +238,42 @@ def test_a_list_of_others_is_not_taken_up(pair, work, how):
     assert g.host.run("serve", "--reload").status == 0
     assert works(g.client)
     assert g.host_proc.stderr.count(said) <= 2, g.host_proc.stderr   # by itself and by the reload
+
+
+def test_a_journal_does_not_choose_what_root_deletes(programs, work):
+    """SQLite deletes the file that a journal names as that of a transaction over several databases."""
+    os.chmod(work, 0o755)
+    state = users_directory(f"{work}/user")
+    user = Actor(programs, None, state)
+    assert user.run("keys").status == 0
+    victim = f"{work}/victim"
+    with open(victim, "w", encoding="ascii") as f:
+        f.write("root's")
+    database = f"{state}/device.db"
+    with open(database, "rb") as f:
+        page = struct.unpack(">H", f.read(18)[16:])[0]
+    magic, name = bytes.fromhex("d9d505f920a163d7"), victim.encode()
+    journal = (magic + struct.pack(">IIIII", 0, 1, os.path.getsize(database) // page, 512, page)).ljust(512, b"\0")
+    journal += struct.pack(">I", 0x40000000 // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    with open(f"{database}-journal", "wb") as f:
+        f.write(journal)
+    give(state)
+    user.run("keys", json=False)   # what it says is SQLite's
+    with open(victim, encoding="ascii") as f:
+        assert f.read() == "root's"
+
+
+VOLUME = "mount -t tmpfs -o %s tmpfs %s && shift && exec setpriv --reuid=%d --regid=%d --clear-groups \"$@\""
+
+
+@pytest.mark.parametrize("options", ["mode=0777", f"mode=2775,gid={NOBODY}", f"mode=0770,gid={NOBODY}"])
+def test_a_containers_volume_is_taken_as_it_is_mounted(programs, work, options):
+    """Root's, and writable for who runs there: nothing that who runs there could change."""
+    os.chmod(work, 0o755)
+    volume = f"{work}/volume"
+    os.mkdir(volume)
+    for state in (volume, f"{volume}/deeper"):
+        who = Actor(programs, None, state)
+        who.wrapper = ["unshare", "--mount", "sh", "-c", VOLUME % (options, volume, NOBODY, NOBODY), "sh", "-"]
+        done = who.run("keys", json=False)
+        assert done.status == 0 and "run 'chmod" not in done.stderr, done.stderr
