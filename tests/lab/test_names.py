@@ -156,6 +156,29 @@ def test_a_killed_one_is_cleaned_by_the_next(house):
     assert h.hosts() == BEFORE
 
 
+@pytest.mark.needs("setpriv")
+def test_names_of_another_directory_are_cleaned_too(house, work):
+    """sudo postern up --state DIR was killed; who cleans up need not know with what it ran."""
+    h = house("7000")
+    os.chmod(work, 0o755)
+    state = f"{work}/user"
+    shutil.copytree(h.g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
+        os.chown(path, NOBODY, NOBODY)
+    up = h.up("--state", state)
+    wait_until(h.has_name, what="the name")
+    assert h.g.client.run("up", "--clean-names", json=False).stderr == "" and h.has_name(), "it runs"
+    up.kill()
+    assert h.has_name()
+    env = {"POSTERN_STATE": state}
+    done = h.run("setpriv", f"--reuid={NOBODY}", "--clear-groups", "env", *(f"{k}={v}" for k, v in env.items()),
+                 postern(), "up", "--clean-names")
+    assert done.status == 1 and f"sudo postern up --clean-names --state {state}" in done.stderr, done.stderr
+    done = h.g.client.run("up", "--clean-names", json=False)
+    assert done.status == 0 and f"with {state}, which does not run any more" in done.stderr, done.stderr
+    assert h.hosts() == BEFORE
+
+
 def test_hosts_that_join_have_their_names_at_once(house, work):
     h = house("7000")
     g = h.g
