@@ -57,7 +57,6 @@ void accept_ask(struct accept *ac, struct approach *a)
 
 uint64_t accept_due_ms(const struct accept *ac, const struct approach *a)
 {
-    bool waits =
-        ac->mark.size > 0 && ac->turn_ms != 0 && approach_is_established(a);
+    bool waits = ac->mark.size > 0 && ac->turn_ms != 0 && approach_is_established(a);
     return waits ? ac->turn_ms : UINT64_MAX;
 }

@@ -56,7 +56,7 @@ struct approach {
     struct timer timer;
     struct pace said; /* used unless the configuration has one */
     struct target target;
-    Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
+    Offer *held;       /* direct kinds wait with it for approach_admit; else NULL */
     uint64_t admit_ms; /* that, by the clock; UINT64_MAX: by something else */
     struct accept accept;
     bool busy, freed;

@@ -20,7 +20,7 @@
 enum {
     TARGET_VOUCHED_MAX = 8,
     TARGET_MARKS_MAX = 4,
-    TARGET_BRIEF_MS = 1000, /* many sessions are over by then */
+    TARGET_BRIEF_MS = 1000,         /* many sessions are over by then */
     TARGET_VOUCHED_MS = 15 * 60000, /* how long the broker's word counts */
 };
 

@@ -148,7 +148,8 @@ static void test_brief_sessions_go_for_little(void **state)
     }
 }
 
-/* 200 ssh side by side have theirs at once; then each waits for its turn, which comes. */
+/* 200 ssh side by side have theirs at once; then each waits for its turn, which comes.
+ */
 static void test_pairs_come_in_turn(void **state)
 {
     struct rounds r = {0};
