@@ -24,9 +24,10 @@ enum {
 /* When a ping was not answered for so long, a second connection is begun beside. */
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or two: something is wrong already */
-#define PATIENCE_HASTE_US 100000u      /* or half of one: the dial takes another, and is
-                                          dropped unless that comes before the answer */
-#define PATIENCE_WATCH_US 150000u      /* and two, for the answer of a kernel */
+#define PATIENCE_HASTE_US                                                              \
+    100000u                       /* or half of one: the dial takes another, and is    \
+                                     dropped unless that comes before the answer */
+#define PATIENCE_WATCH_US 150000u /* and two, for the answer of a kernel */
 #define PATIENCE_CHANGE_US                                                             \
     100000u /* or two: the network is another one, or may be                           \
              */
