@@ -419,7 +419,7 @@ static bool run_quic(struct session *s)
     flight_on_sent(s, before, in_flight(s), ts);
     if (in_flight(s) > before)
         paths_on_sent(&s->net, large, ts / 1000);
-    if (s->paced)
+    if (s->paced && !s->flight.held) /* flight.c says when the next one leaves */
         ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
     return (!s->paced || s->flight.held) && round >= max && !blocked;
 }
