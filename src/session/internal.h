@@ -17,6 +17,7 @@
 #include "session/session.h"
 
 enum {
+    LONG_HEADER = 0x80,  /* of QUIC's packets: RFC 9000 section 17.2 */
     SESSION_CID_LEN = 8, /* in each packet; sessions are found by path, not by it */
     PACKET_MAX = 16384,  /* on a stream path, which has no MTU */
     UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */
