@@ -33,8 +33,10 @@ uint64_t introduction_due_ms(const struct introduction *i)
 
 void introduction_on_sent(struct introduction *i, bool sent, uint64_t now_ms)
 {
-    if (sent)
+    if (sent) {
+        i->repeated = i->repeated || introduction_was_said(i);
         go(i, INTRODUCTION_ASKED);
+    }
     i->at_ms = now_ms + backoff_on_down(&i->pauses, now_ms);
 }
 
@@ -83,4 +85,9 @@ bool introduction_was_said(const struct introduction *i)
 bool introduction_is_answered(const struct introduction *i)
 {
     return i->state == INTRODUCTION_ANSWERED;
+}
+
+bool introduction_was_repeated(const struct introduction *i)
+{
+    return i->repeated;
 }

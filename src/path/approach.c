@@ -488,6 +488,18 @@ static void apply_peer_kinds(struct approach *a, uint32_t theirs)
     }
 }
 
+/*
+ * A host that begins anew, or answers only a repeated introduction, was out of reach
+ * for a while, and what we told it by then went into a connection that was dead: it
+ * would wait for our addresses, and we for its checks, until the round is over.
+ */
+static void tell_again(struct approach *a, bool first, bool renewed)
+{
+    bool lost = renewed || (first && introduction_was_repeated(&a->lead->introduction));
+    if (lost && !a->established)
+        approach_offer_soon(a);
+}
+
 static void take_offer(struct approach *a, const Offer *o)
 {
     if (a->config.client && o->fresh) {
@@ -495,7 +507,8 @@ static void take_offer(struct approach *a, const Offer *o)
         a->config.events->on_forgotten(a->config.ctx);
         return;
     }
-    bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
+    bool first = a->peer_generation == 0;
+    bool renewed = o->generation > a->peer_generation && !first;
     if (o->generation < a->peer_generation)
         return;
     a->peer_generation = o->generation;
@@ -503,6 +516,7 @@ static void take_offer(struct approach *a, const Offer *o)
     if (renewed && a->established)
         a->config.events->on_renewed(a->config.ctx);
     if (a->lead != NULL) {
+        tell_again(a, first, renewed);
         introduction_on_offer(&a->lead->introduction);
         apply_peer_kinds(a, offer_kinds(o));
         if (o->network > a->peer_network && a->peer_network != 0)
