@@ -15,10 +15,10 @@
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/netmon.h"
 #include "path/accept.h"
 #include "path/kind.h"
 #include "path/offer.h"
+#include "path/path_locals.h"
 
 enum {
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
@@ -917,42 +917,20 @@ void approach_ask(struct approach *a)
         approach_offer_soon(a); /* refused where the host is not there any more */
 }
 
-static struct path *find_gone(const struct approach *a, uint32_t after_id)
-{
-    LIST_EACH (struct path, p, &a->paths, link)
-        if (p->id > after_id && p->stream &&
-            netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
-            return p;
-    return NULL;
-}
-
 /* Nothing can come back there: no time to find out. The end of one may end others. */
 static void drop_gone(struct approach *a)
 {
     struct path *p;
-    for (uint32_t id = 0; (p = find_gone(a, id)) != NULL;) {
+    for (uint32_t id = 0; (p = path_find_gone(&a->paths, id)) != NULL;) {
         id = p->id;
         approach_on_path_dead(a, p, "the address that it started from is gone");
-    }
-}
-
-/* Sockets for datagrams are bound to no address: the kernel may start elsewhere now. */
-static void renew_locals(struct approach *a)
-{
-    struct addr now;
-    LIST_EACH (struct path, p, &a->paths, link) {
-        if (p->stream || p->kind == PATH_RELAY || p->local.family == ADDR_NONE ||
-            !netmon_source(&p->remote, &now))
-            continue;
-        now.port = p->local.port;
-        p->local = now;
     }
 }
 
 void approach_on_network_change(struct approach *a)
 {
     drop_gone(a);
-    renew_locals(a);
+    path_renew_locals(&a->paths);
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {
