@@ -33,10 +33,8 @@ uint64_t introduction_due_ms(const struct introduction *i)
 
 void introduction_on_sent(struct introduction *i, bool sent, uint64_t now_ms)
 {
-    if (sent) {
-        i->repeated = i->repeated || introduction_was_said(i);
+    if (sent)
         go(i, INTRODUCTION_ASKED);
-    }
     i->at_ms = now_ms + backoff_on_down(&i->pauses, now_ms);
 }
 
@@ -85,9 +83,4 @@ bool introduction_was_said(const struct introduction *i)
 bool introduction_is_answered(const struct introduction *i)
 {
     return i->state == INTRODUCTION_ANSWERED;
-}
-
-bool introduction_was_repeated(const struct introduction *i)
-{
-    return i->repeated;
 }

@@ -27,7 +27,6 @@ enum introduction_state {
 struct introduction {
     enum introduction_state state;
     uint64_t at_ms; /* when it is due, unless it is ANSWERED */
-    bool repeated;  /* it had to be said more than once */
     struct backoff pauses;
 };
 
@@ -50,7 +49,5 @@ void introduction_again(struct introduction *i, uint64_t at_ms);
 void introduction_reset_pauses(struct introduction *i);
 bool introduction_was_said(const struct introduction *i);
 bool introduction_is_answered(const struct introduction *i);
-/* Said more than once: what was said beside it may have been lost like the first. */
-bool introduction_was_repeated(const struct introduction *i);
 
 #endif

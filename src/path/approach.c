@@ -21,6 +21,7 @@
 #include "path/path_locals.h"
 
 enum {
+    FIRST_GENERATION = 1,
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
     OFFER_SPACE_MS = 500, /* at most, where what we say waits in a queue */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
@@ -489,14 +490,13 @@ static void apply_peer_kinds(struct approach *a, uint32_t theirs)
 }
 
 /*
- * A host that begins anew, or answers only a repeated introduction, was out of reach
- * for a while, and what we told it by then went into a connection that was dead: it
- * would wait for our addresses, and we for its checks, until the round is over.
+ * A host that began anew was out of reach for a while, and what we told it by then went
+ * into a connection that was dead: it would wait for our addresses, and we for its
+ * checks, until the round is over.
  */
-static void tell_again(struct approach *a, bool first, bool renewed)
+static void tell_again(struct approach *a, uint32_t generation)
 {
-    bool lost = renewed || (first && introduction_was_repeated(&a->lead->introduction));
-    if (lost && !a->established)
+    if (!a->established && generation > max64(a->peer_generation, FIRST_GENERATION))
         approach_offer_soon(a);
 }
 
@@ -507,16 +507,16 @@ static void take_offer(struct approach *a, const Offer *o)
         a->config.events->on_forgotten(a->config.ctx);
         return;
     }
-    bool first = a->peer_generation == 0;
-    bool renewed = o->generation > a->peer_generation && !first;
+    bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
     if (o->generation < a->peer_generation)
         return;
+    if (a->lead != NULL)
+        tell_again(a, o->generation);
     a->peer_generation = o->generation;
     target_hear(&a->target, o);
     if (renewed && a->established)
         a->config.events->on_renewed(a->config.ctx);
     if (a->lead != NULL) {
-        tell_again(a, first, renewed);
         introduction_on_offer(&a->lead->introduction);
         apply_peer_kinds(a, offer_kinds(o));
         if (o->network > a->peer_network && a->peer_network != 0)
@@ -653,7 +653,7 @@ static struct approach *approach_new(const struct approach_config *c)
     a->config = *c;
     if (a->config.said == NULL)
         a->config.said = &a->said;
-    a->generation = 1;
+    a->generation = FIRST_GENERATION;
     a->admit_ms = UINT64_MAX;
     a->peer_relays = true;
     list_init(&a->paths);
