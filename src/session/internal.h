@@ -29,6 +29,7 @@ enum {
     SESSION_WITNESSES = 512,       /* of which it is known whether they left alone */
     STREAM_HASH = 64,
     FLIGHT_RATES = 3,
+    SESSION_KEY_PACKETS = 1 << 21, /* a quarter of what RFC 9001 lets AES-GCM seal */
 };
 
 struct datagram {
@@ -172,6 +173,7 @@ struct session {
     enum session_use use;
     enum session_label label_state;
     bool is_client, paced, keeps_alive;
+    uint64_t keyed_packets; /* both ways, since new keys were begun */
     bool confirmed;        /* the handshake, also to the peer: the client may migrate */
     bool ping_due;         /* QUIC is to look for what was lost */
     bool progressed;       /* stream data was acknowledged */
@@ -375,6 +377,7 @@ uint64_t copies_deadline_ns(const struct session *s);
 
 /* seal.c: who encrypts the packets. What follows on seal_setup are ngtcp2's callbacks.
  */
+void seal_renew(struct session *s, uint64_t ts); /* new keys, when they are due */
 void seal_setup(struct session *s); /* its TLS is to give the secrets to seal.c */
 int seal_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                  const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *plain,

@@ -379,6 +379,7 @@ static bool run_quic(struct session *s)
         return false;
     uint64_t ts = clock_ns(), before = in_flight(s);
     watch_pressure(s, ts);
+    seal_renew(s, ts);
     output_drop_stale(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
@@ -401,6 +402,7 @@ static bool run_quic(struct session *s)
         if (rc <= 0)
             break;
         round += n;
+        s->keyed_packets++;
         size_on_packet(s, n, ts);
         large = large || n > PROBE_LEN_BASE;
         blocked = batch_add(s, &b, n) != 0;

@@ -219,3 +219,16 @@ int seal_update(ngtcp2_conn *conn, uint8_t *rx_secret, uint8_t *tx_secret,
     rx->native_handle = NULL;
     return NGTCP2_ERR_CALLBACK_FAILURE;
 }
+
+/*
+ * ngtcp2 begins new keys at the limit of the cipher alone, at either end, and where the
+ * ones before are not used by both by then the session ends. So the client begins them
+ * long before, and the host follows: never both at once. Refused while the ones before
+ * are young, it is tried again with the next packets.
+ */
+void seal_renew(struct session *s, uint64_t ts)
+{
+    if (s->is_client && s->confirmed && s->keyed_packets >= s->env->key_packets &&
+        ngtcp2_conn_initiate_key_update(s->conn, ts) == 0)
+        s->keyed_packets = 0;
+}

@@ -41,7 +41,8 @@ const uint8_t session_use_next[USE_FREED + 1] = {
 int session_env_init(struct session_env *env, struct loop *loop,
                      const struct keypair *own)
 {
-    *env = (struct session_env){.loop = loop, .own = own};
+    *env = (struct session_env){
+        .loop = loop, .own = own, .key_packets = SESSION_KEY_PACKETS};
     list_init(&env->waiting);
     env->batch = malloc(BATCH_BYTES + PROBE_LEN_MAX);
     if (env->batch == NULL)
@@ -176,6 +177,7 @@ static void read_packet(struct session *s, const uint8_t *packet, size_t len,
     ngtcp2_pkt_info pi = {0};
     ngtcp2_path path = label_path(&label, steer_label(s, packet, len));
     int rc = ngtcp2_conn_read_pkt(s->conn, &path, &pi, packet, len, ts);
+    s->keyed_packets++;
     if (rc == 0)
         return;
     if (rc != NGTCP2_ERR_DRAINING && rc != NGTCP2_ERR_DROP_CONN)

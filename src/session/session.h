@@ -59,6 +59,7 @@ struct session_env {
     struct gnutls_certificate_credentials_st *cred;
     struct gnutls_priority_st *priority; /* parsed once: it takes 8 KB */
     struct gcm_engine *gcm;              /* encrypts packets; NULL: GnuTLS does */
+    uint64_t key_packets; /* after so many of them a client's session has new keys */
     struct chain_pool pool;
     struct lateness *late; /* borrowed: of answers over this device's own line, which
                             * its clients' sessions share; NULL: unknown */

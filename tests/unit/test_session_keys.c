@@ -138,12 +138,40 @@ static void test_neither_has_it(void **state)
     try_ends(0, false, false);
 }
 
+/* 3 MiB there and back; how many keys that took. */
+static unsigned keys_of_transfer(uint64_t client_packets, uint64_t server_packets)
+{
+    struct world *w = world_new(20, 7);
+    keys_made = 0;
+    w->client.env.key_packets = client_packets;
+    w->server.env.key_packets = server_packets;
+    open_stream(w);
+    w->to_send = TOTAL;
+    feed(&w->client);
+    assert_whole(w);
+    world_free(w);
+    assert_int_equal(keys, 0);
+    return keys_made;
+}
+
+/* Of themselves, and the host never: ngtcp2 bears no two beginnings at once. */
+static void test_the_client_alone_begins_new_keys(void **state)
+{
+    (void)state;
+    if (!have_engine())
+        skip();
+    unsigned first = 2 * 2 * 2; /* both ways at both ends; the next ones lie ready */
+    assert_int_equal(keys_of_transfer(SESSION_KEY_PACKETS, 100), first);
+    assert_true(keys_of_transfer(500, 100) >= first + 3 * 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_both_ends_have_it),
         cmocka_unit_test(test_one_end_has_it),
         cmocka_unit_test(test_neither_has_it),
+        cmocka_unit_test(test_the_client_alone_begins_new_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
