@@ -121,6 +121,8 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
         memcpy(k->data, buf + at, n);
         k->len = n;
         x->sent++;
+        if (!timer_is_active(&x->world->pump))
+            timer_start(&x->world->pump, 0);
     }
     return 0;
 }
@@ -148,11 +150,15 @@ static void deliver(struct wire *x)
 static void on_pump(void *ctx)
 {
     struct world *w = ctx;
-    timer_start(&w->pump, 0); /* in each turn */
+    bool more = false;
     for (int i = 0; i < 2; i++) {
         deliver(&w->client.wires[i]);
         deliver(&w->server.wires[i]);
     }
+    for (int i = 0; i < 2; i++)
+        more = more || w->client.wires[i].count > 0 || w->server.wires[i].count > 0;
+    if (more && !timer_is_active(&w->pump)) /* in the next turn */
+        timer_start(&w->pump, 0);
 }
 
 /* ------------------------------------------------------------------------- streams */
