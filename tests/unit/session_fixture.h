@@ -75,7 +75,7 @@ struct side {
 
 struct world {
     struct loop *loop;
-    struct timer pump, limit;
+    struct timer pump, limit, until;
     struct side client, server;
     uint32_t rng;
     bool timed_out;
@@ -368,6 +368,11 @@ static void on_first_writable(void *ctx, struct path *p)
 }
 static const struct path_user first_user = {on_first, on_first_writable};
 
+static void on_until(void *ctx)
+{
+    (void)ctx; /* the loop is awake then, whatever else is due */
+}
+
 static void on_limit(void *ctx)
 {
     ((struct world *)ctx)->timed_out = true;
@@ -409,6 +414,7 @@ static struct world *world_new(unsigned loss_permille, uint32_t seed)
     }
     timer_init(&w->pump, w->loop, on_pump, w);
     timer_start(&w->pump, 0);
+    timer_init(&w->until, w->loop, on_until, w);
     timer_init(&w->limit, w->loop, on_limit, w);
     timer_start(&w->limit, LIMIT_MS);
     return w;
@@ -433,12 +439,19 @@ static void world_start(struct world *w, const uint8_t *host_key)
         assert_false((w)->timed_out);                                                  \
     } while (0)
 
+static inline void pass_until(struct world *w, uint64_t ns)
+{
+    timer_at_ns(&w->until, ns);
+    RUN_UNTIL(w, clock_ns() >= ns);
+}
+
 static void world_free(struct world *w)
 {
     session_free(w->client.session);
     session_free(w->server.session);
     timer_stop(&w->pump);
     timer_stop(&w->limit);
+    timer_stop(&w->until);
     loop_run(w->loop);
     loop_close(w->loop);
     for (int i = 0; i < 2; i++) {
