@@ -89,7 +89,8 @@ int fragment_get(struct fragment *f, const uint8_t *buf, size_t len)
     return 0;
 }
 
-/* ------------------------------------------------------------------ putting together */
+/* ------------------------------------------------------------------ putting together
+ */
 
 void partials_init(struct partials *p, size_t *all)
 {
@@ -166,8 +167,7 @@ static struct partial *begin(struct partials *p, uint64_t flow,
         return NULL;
     while (!has_room(p, f->whole) && p->count > 0)
         drop_oldest(p);
-    struct partial *q =
-        has_room(p, f->whole) ? malloc(sizeof(*q) + f->whole) : NULL;
+    struct partial *q = has_room(p, f->whole) ? malloc(sizeof(*q) + f->whole) : NULL;
     if (q == NULL)
         return NULL;
     *q = (struct partial){

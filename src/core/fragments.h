@@ -57,7 +57,8 @@ void fragment_put(uint8_t buf[static FRAGMENT_HEAD_LEN], uint32_t number, size_t
 /* POSTERN_ERR_PROTO of what cannot be one. */
 MUST_CHECK int fragment_get(struct fragment *f, const uint8_t *buf, size_t len);
 
-/* ------------------------------------------------------------------ putting together */
+/* ------------------------------------------------------------------ putting together
+ */
 
 struct partial {
     struct list link;
@@ -73,18 +74,18 @@ struct partial {
 struct partials {
     struct list list; /* struct partial, the oldest first */
     unsigned count;
-    size_t bytes, *all;  /* the latter of all that share a process; borrowed */
-    bool any;            /* one was ever completed: */
-    uint32_t newest;     /* the highest number of those */
-    uint64_t completed;  /* and of the 64 up to it each that was */
-    uint64_t given_up;   /* how many were dropped before they were whole */
+    size_t bytes, *all; /* the latter of all that share a process; borrowed */
+    bool any;           /* one was ever completed: */
+    uint32_t newest;    /* the highest number of those */
+    uint64_t completed; /* and of the 64 up to it each that was */
+    uint64_t given_up;  /* how many were dropped before they were whole */
 };
 
 void partials_init(struct partials *p, size_t *all);
 void partials_fini(struct partials *p);
 /*
- * Takes one that came for `flow`. The datagram when it is whole by that, the caller's to
- * free(); else NULL. What is full drops its oldest.
+ * Takes one that came for `flow`. The datagram when it is whole by that, the caller's
+ * to free(); else NULL. What is full drops its oldest.
  */
 struct partial *partials_take(struct partials *p, uint64_t flow,
                               const struct fragment *f, uint64_t now_ms);

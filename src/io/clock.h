@@ -1,4 +1,5 @@
-/* The clocks that only go forward, read when asked; loop_now_ms is cheaper and often enough. */
+/* The clocks that only go forward, read when asked; loop_now_ms is cheaper and often
+ * enough. */
 #ifndef POSTERN_IO_CLOCK_H
 #define POSTERN_IO_CLOCK_H
 

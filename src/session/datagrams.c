@@ -20,7 +20,7 @@
 #include "io/log.h"
 
 enum { TIME_LEN = 4, VARINT_MAX = 8, KIND_BARE = 0, KIND_TIMED = 1, KIND_FRAGMENT = 2 };
-static const uint64_t stale_ns = 1000000000ull;      /* of a datagram */
+static const uint64_t stale_ns = 1000000000ull;       /* of a datagram */
 static const uint64_t stale_tell_ns = 10000000000ull; /* from one line of the log to the
                                                          next */
 
@@ -68,7 +68,8 @@ void datagrams_fini(struct session *s)
     partials_fini(&s->fragments.partials);
 }
 
-/* ---------------------------------------------------------------- what the peer takes */
+/* ---------------------------------------------------------------- what the peer takes
+ */
 
 static const Meta say_fragments = {.which_body = Meta_fragments_tag,
                                    .body.fragments = true};
@@ -87,7 +88,8 @@ void datagrams_on_peer(struct session *s)
         log_debug("the client could not be told that fragments are taken");
 }
 
-/* ------------------------------------------------------------------ QUIC's own numbers */
+/* ------------------------------------------------------------------ QUIC's own numbers
+ */
 
 /* A QUIC variable-length integer (RFC 9000 section 16). */
 static size_t put_varint(uint8_t buf[static VARINT_MAX], uint64_t v)
@@ -225,8 +227,8 @@ static void put_fragment(struct session *s, struct frame *f, size_t n, size_t ro
     struct datagram *d = f->of;
     size_t head = n + TIME_LEN + FRAGMENT_HEAD_LEN;
     if (d->number == 0)
-        d->number = ++s->fragments.number != 0 ? s->fragments.number
-                                               : ++s->fragments.number;
+        d->number =
+            ++s->fragments.number != 0 ? s->fragments.number : ++s->fragments.number;
     f->from = cells_first(d->unsent, d->len, room - head, &f->len);
     fragment_put(f->head + n + TIME_LEN, d->number, f->from, d->len);
 }
@@ -237,7 +239,8 @@ bool datagrams_next(struct session *s, struct frame *f)
     size_t room = frame_room(s);
     bool timed = s->fragments.peer;
     *f = (struct frame){.of = d, .len = d->len};
-    size_t n = put_varint(f->head, (uint64_t)d->flow | (timed ? KIND_TIMED : KIND_BARE));
+    size_t n =
+        put_varint(f->head, (uint64_t)d->flow | (timed ? KIND_TIMED : KIND_BARE));
     size_t head = n + (timed ? TIME_LEN : 0);
     if (timed && (d->number != 0 || head + d->len > room)) {
         n = put_varint(f->head, (uint64_t)d->flow | KIND_FRAGMENT);

@@ -55,7 +55,7 @@ struct fragmenting {
     struct slip {    /* what a fragment under way was; FRAGMENT_SLIPS of them */
         uint32_t number;
         uint16_t from, len;
-    } *slips;
+    } * slips;
     unsigned slip; /* the one used last */
     struct age age;
     struct partials partials;

@@ -49,7 +49,7 @@ struct stream;
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
 #define SESSION_DATAGRAM_BYTES_MAX (1024u * 1024)
-#define SESSION_DATAGRAM_BYTES_SCARCE (64u * 1024) /* once all of a loop keep */
+#define SESSION_DATAGRAM_BYTES_SCARCE (64u * 1024)     /* once all of a loop keep */
 #define SESSION_ALL_DATAGRAM_BYTES (32u * 1024 * 1024) /* more than this */
 #define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */
 #define SESSION_LEFT_BY_APP                                                            \
@@ -71,7 +71,7 @@ struct session_env {
         unread; /* bytes that all its sessions have delivered and nobody consumed */
     size_t datagram_bytes; /* waiting to be sent, or to be told of, in all sessions */
     size_t partial_bytes;  /* of datagrams of which fragments have come */
-    struct list waiting; /* for room: sessions that hold back credit */
+    struct list waiting;   /* for room: sessions that hold back credit */
 };
 MUST_CHECK int session_env_init(struct session_env *env, struct loop *loop,
                                 const struct keypair *own);

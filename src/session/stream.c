@@ -1,5 +1,6 @@
 /*
- * Streams of a session: what is queued, what is acknowledged, who is told. Knows no socket; a pump (session/pump.h) ties a stream to one.
+ * Streams of a session: what is queued, what is acknowledged, who is told. Knows no
+ * socket; a pump (session/pump.h) ties a stream to one.
  */
 #include "session/internal.h"
 

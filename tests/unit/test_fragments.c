@@ -59,7 +59,8 @@ static void test_what_cannot_be_one(void **state)
     assert_int_equal(fragment_get(&f, buf, FRAGMENT_HEAD_LEN + 100), POSTERN_ERR_PROTO);
 }
 
-/* ------------------------------------------------------------ any order, any cutting */
+/* ------------------------------------------------------------ any order, any cutting
+ */
 
 struct sent {
     uint8_t data[FRAGMENT_WHOLE_MAX];
@@ -216,12 +217,9 @@ static void test_age_of_another_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cells),
-        cmocka_unit_test(test_what_cannot_be_one),
-        cmocka_unit_test(test_any_order),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_age),
-        cmocka_unit_test(test_age_of_another_way),
+        cmocka_unit_test(test_cells),     cmocka_unit_test(test_what_cannot_be_one),
+        cmocka_unit_test(test_any_order), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_age),       cmocka_unit_test(test_age_of_another_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,9 +107,9 @@ static void wait_ns(struct world *w, uint64_t ns)
 
 static void test_any_size(void **state)
 {
-    static const size_t sizes[] = {0,    1,    64,   1100, 1140, 1141, 1142,  1150,
-                                   1200, 1280, 1452, 1500, 2000, 8000, 16384, 60000,
-                                   65507, FRAGMENT_WHOLE_MAX};
+    static const size_t sizes[] = {0,    1,    64,    1100,  1140,  1141,
+                                   1142, 1150, 1200,  1280,  1452,  1500,
+                                   2000, 8000, 16384, 60000, 65507, FRAGMENT_WHOLE_MAX};
     struct world *w = begin(0, 81, true);
     (void)state;
     for (size_t round = 0; round < 3; round++)
