@@ -413,7 +413,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     drop_unneeded(u);
     timer_stop(&l->timer);
     if (l->over != 0 && (u->state != UPLINK_UP || u->heard_us < u->pinged_us))
-        detour_take(u->config.net->budget, l->over, &l->remote);
+        detour_take(u->config.net->budget, l->over, l->instead, &l->remote);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
     u->spoke_us = u->said_us = 0;
@@ -608,12 +608,19 @@ static unsigned dial_ms(const struct uplink *u)
     return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
 }
 
+static const struct addr *connected_from(const struct uplink *u)
+{
+    static const struct addr none = {0};
+    return u->state == UPLINK_UP ? &u->line->local : &none;
+}
+
 static unsigned other_way(const struct uplink *u)
 {
     if (u->proxied || u->config.lan)
         return 0;
     return detour_other(u->config.net->budget,
-                        u->known_count > 0 ? &u->known[0] : &u->broker_addr);
+                        u->known_count > 0 ? &u->known[0] : &u->broker_addr,
+                        connected_from(u));
 }
 
 bool uplink_may_go_round(const struct uplink *u)
@@ -641,6 +648,7 @@ static struct line *line_new(struct uplink *u)
     timer_init(&l->timer, u->config.net->loop, on_line_timer, l);
     l->uplink = u;
     l->also = also_over(u);
+    l->instead = l->also != 0 ? egress_with(connected_from(u)) : 0;
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
                               .to = {.host = u->config.broker.host,
