@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <sodium.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,7 +30,8 @@ enum {
     LOCK_TELL_MS = 1000,
     LOCK_STEP_MS = 20,
     MADE_TRIES = 20,
-    MADE_PAUSE_MS = 50
+    MADE_PAUSE_MS = 50,
+    PASSWD_LEN = 4096
 };
 
 static const char *const key_migrations[] = {
@@ -82,12 +84,25 @@ static int state_fault(struct fault *f, int e, const char *path)
     }
 }
 
+/* Of HOME, or where that says nothing (cron, systemd, env -i) of the user's entry. */
+static int below_home(char *path, size_t cap)
+{
+    const char *home = getenv("HOME");
+    char text[PASSWD_LEN];
+    struct passwd p, *found = NULL;
+    if ((home == NULL || home[0] == '\0') &&
+        getpwuid_r(geteuid(), &p, text, sizeof(text), &found) == 0 && found != NULL)
+        home = p.pw_dir;
+    return home != NULL && home[0] == '/'
+               ? snprintf(path, cap, "%s/.local/state/postern", home)
+               : -1;
+}
+
 static int choose_path(char *path, size_t cap, const char *option)
 {
     const char *env = getenv("POSTERN_STATE");
     const char *xdg = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    int n = -1;
+    int n;
     path[0] = '\0';
     if (option != NULL)
         n = snprintf(path, cap, "%s", option);
@@ -97,8 +112,8 @@ static int choose_path(char *path, size_t cap, const char *option)
         n = snprintf(path, cap, STATEDIR_ROOT);
     else if (xdg != NULL && xdg[0] == '/')
         n = snprintf(path, cap, "%s/postern", xdg);
-    else if (home != NULL && home[0] == '/')
-        n = snprintf(path, cap, "%s/.local/state/postern", home);
+    else
+        n = below_home(path, cap);
     return n > 0 && (size_t)n < cap && strncmp(path, "~/", 2) != 0
                ? 0
                : POSTERN_ERR_INVALID;
@@ -163,8 +178,8 @@ static int nameless(const char *path, struct fault *f)
                          "stands",
                          path);
     return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
-                     "there is no usable state directory: HOME is not set, or the name "
-                     "is empty or too long");
+                     "there is no usable state directory: HOME is not set and the list "
+                     "of users names no home, or the name is empty or too long");
 }
 
 /* One that is there. */
