@@ -225,7 +225,7 @@ static void describe_unanswered(const struct link *l, const struct addr *last, i
         return;
     }
     char through[64], cure[128];
-    if (err == POSTERN_ERR_TIMEOUT &&
+    if ((err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) &&
         detour_describe_silence(&there, through, sizeof(through), cure, sizeof(cure))) {
         (void)snprintf(advice, sizeof(advice),
                        "%s; else the broker's firewall may drop TCP port %u, or its "
