@@ -398,10 +398,22 @@ static void drop_unneeded(struct uplink *u)
     u->beside = NULL;
 }
 
+/*
+ * What was used answers nothing. Something may come in by it all the same, where only
+ * what leaves is lost: what we said is not acknowledged then.
+ */
+static bool is_mute(const struct uplink *u)
+{
+    return u->state != UPLINK_UP || u->heard_us < u->pinged_us ||
+           (u->pinging && uplink_line_is_connected(u->line) &&
+            channel_is_clogged(u->line->channel));
+}
+
 /* This line is the connection from here on, whichever was before. */
 static void on_welcome(struct line *l, const Welcome *w)
 {
     struct uplink *u = l->uplink;
+    bool elsewhere = l->over != 0 && is_mute(u);
     if (l == u->beside) {
         log_debug("a new connection to the broker replaces a silent one");
         if (u->line->open && u->state == UPLINK_TRYING)
@@ -412,7 +424,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     drop_unneeded(u);
     timer_stop(&l->timer);
-    if (l->over != 0 && (u->state != UPLINK_UP || u->heard_us < u->pinged_us))
+    if (elsewhere)
         detour_take(u->config.net->budget, l->over, l->instead, &l->remote);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
