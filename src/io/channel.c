@@ -464,6 +464,8 @@ static void do_read(struct channel *c)
             return;
         if (n == 0 || n == GNUTLS_E_PREMATURE_TERMINATION) {
             err = n == 0 ? POSTERN_ERR_CLOSED : broken(err);
+            if (n == 0 && !c->is_client) /* it is gone: NATs forget a reset soonest */
+                linger_reset(c->fd);
             die(c, err, postern_strerror(err));
             return;
         }
