@@ -4,6 +4,7 @@
  */
 #include "cli/cmd.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -544,6 +545,13 @@ int cmd_check(const struct options *o, struct events *out, struct fault *f)
     struct options file;
     struct event e;
     int64_t absent_s;
+    if (is_link(o->args[0])) {
+        memset((char *)(uintptr_t)o->args[0], '*', strlen(o->args[0])); /* as argv is */
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "name the file of options, which may have a line 'broker LINK'",
+            "a link is no file of options");
+    }
     int rc = options_parse(&file, command_find("serve"), 0, NULL, f), count = 0;
     if (rc == 0)
         count = rc = check_file(&file, o, f);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -119,6 +120,32 @@ static int choose_path(char *path, size_t cap, const char *option)
                : POSTERN_ERR_INVALID;
 }
 
+/*
+ * Root makes it as the owner of the one above, who is to go on with it: with that
+ * user's rights, so that nothing there leads elsewhere and nothing is given away.
+ */
+static int make_one(const char *dir)
+{
+    char above[STATEDIR_PATH_LEN];
+    struct stat st;
+    (void)snprintf(above, sizeof(above), "%s", dir);
+    char *slash = strrchr(above, '/');
+    if (slash == NULL)
+        (void)snprintf(above, sizeof(above), ".");
+    else
+        slash[slash == above ? 1 : 0] = '\0';
+    if (geteuid() != 0 || stat(above, &st) != 0 || st.st_uid == 0)
+        return mkdir(dir, 0700);
+    gid_t group = getegid();
+    (void)setfsgid(st.st_gid);
+    (void)setfsuid(st.st_uid);
+    int rc = mkdir(dir, 0700), err = errno;
+    (void)setfsuid(0);
+    (void)setfsgid(group);
+    errno = err;
+    return rc;
+}
+
 /* mkdir -p, all of them private; errno is left on failure. */
 static int make_dirs(const char *path)
 {
@@ -128,7 +155,7 @@ static int make_dirs(const char *path)
         if (*at != '/')
             continue;
         *at = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+        if (make_one(part) != 0 && errno != EEXIST) {
             int err = errno; /* of a directory that is there it says nothing */
             if (access(part, F_OK) != 0) {
                 errno = err;
@@ -137,7 +164,7 @@ static int make_dirs(const char *path)
         }
         *at = '/';
     }
-    return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;
+    return make_one(part) == 0 || errno == EEXIST ? 0 : -1;
 }
 
 /* Who became root with sudo, in a directory of their own, knows whose it is. */
@@ -324,6 +351,8 @@ static int take_lock(const struct statedir *s, const char *role, unsigned patien
     int lock = own_file_open(s->path, path, O_RDWR);
     if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
         lock = open_what_is_there(s, path);
+    if (lock < 0 && errno == EACCES && own_file_of_another(path, f) != 0)
+        return POSTERN_ERR_PERM;
     if (lock < 0)
         return state_fault(f, errno, errno == ELOOP ? path : s->path);
     if (!lock_within(lock, role, patience_ms)) {

@@ -173,3 +173,54 @@ def test_a_first_serve_beside_roots(two):
     t.serve("sudo", "7000")
     proc = t.serve("ann", "7000", name="faybox")
     assert "root serves" not in proc.stderr, proc.stderr
+
+
+def users_path(t):
+    """Her directories down to the state directory, as a first command of hers makes them."""
+    assert t.run("ann", "keys").status == 0
+    return [f"{t.state}/{name}" for name in os.listdir(t.state)]
+
+
+def test_roots_files_in_a_users_directory(two):
+    """Restored by root, say: the mode is right, and it is the owner that has to change."""
+    t = two
+    files = users_path(t)
+    t.run("ann", "ls", "--devices")
+    for path in files:
+        os.chown(path, 0, 0)
+    for args in (("keys",), ("doctor",), ("up", "--names", "off")):
+        done = t.run("ann", *args)
+        cure = f"sudo chown -R {NOBODY} {t.state}"
+        assert done.status == 1 and cure in done.stdout + done.stderr, (args, done.stdout, done.stderr)
+        assert "chmod" not in done.stdout + done.stderr, (args, done.stdout, done.stderr)
+    open(f"{t.state}/serve.lock", "w", encoding="ascii").close()
+    os.chmod(f"{t.state}/serve.lock", 0o600)
+    done = t.run("ann", "serve", "--broker", t.g.link, "--name", "anns", "22")
+    assert done.status == 1 and cure in done.stderr and "chmod" not in done.stderr, done.stderr
+    for top, _, names in os.walk(t.state):
+        for path in (top, *(f"{top}/{n}" for n in names)):
+            os.chown(path, NOBODY, NOBODY)
+    assert t.run("ann", "keys").status == 0
+
+
+def test_what_root_makes_in_a_home_is_the_users(two, work):
+    """sudo postern join --state NEWDIR: the user goes on with it alone."""
+    t = two
+    t.serve("sudo", "7000")
+    link = t.run("sudo", "invite", "--json").event("invite")["link"]
+    new = f"{t.home}/a/b/state"
+    assert t.run("sudo", "join", link, "--state", new).status == 0
+    for top, _, names in os.walk(f"{t.home}/a"):
+        assert {os.stat(path).st_uid for path in (top, *(f"{top}/{n}" for n in names))} == {NOBODY}, top
+    assert HOST in t.run("ann", "ls", "--state", new).stdout
+    os.mkdir(f"{work}/elsewhere", mode=0o700)  # root's: a link there makes nothing for her
+    os.symlink(f"{work}/elsewhere", f"{t.home}/link")
+    done = t.run("sudo", "keys", "--state", f"{t.home}/link/new")
+    assert done.status == 0 and os.stat(f"{work}/elsewhere/new").st_uid == 0, done.stderr
+
+
+def test_check_tells_no_link_again(two):
+    t = two
+    done = t.run("ann", "check", t.g.link)
+    assert done.status == 2 and "a link is no file" in done.stderr, done.stderr
+    assert t.g.link.split("/")[-1] not in done.stdout + done.stderr
