@@ -15,6 +15,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 #include "io/stop.h"
 #include "io/systemd.h"
@@ -228,6 +229,13 @@ void broker_local(const struct broker *b, struct addr *a)
     a->port = site->bind.port;
 }
 
+void broker_figures(const struct broker *b, struct figures *sum)
+{
+    *sum = (struct figures){0};
+    for (unsigned i = 0; i < b->hub.count; i++)
+        figures_add(sum, &b->shards[i].shown);
+}
+
 void broker_close(struct broker *b)
 {
     if (b == NULL)
@@ -297,6 +305,34 @@ static int watch_identity(struct identity_watch *w, struct broker *b, struct loo
     return rc;
 }
 
+/* Figures from the first moment on: `ctx` is where the broker will be. */
+static void add_metrics(void *ctx, struct metrics *m)
+{
+    struct figures sum = {0};
+    const struct broker *b = *(struct broker **)ctx;
+    if (b != NULL)
+        broker_figures(b, &sum);
+    figures_write(&sum, m);
+}
+
+static const char *why_not_ready(void *ctx)
+{
+    return *(struct broker **)ctx != NULL ? NULL : "it starts";
+}
+
+static int open_scrape(struct scrape **out, struct broker **b,
+                       const struct broker_config *config, struct loop *loop,
+                       struct fault *f)
+{
+    struct scrape_config c = {.loop = loop,
+                              .at = config->metrics,
+                              .role = "broker",
+                              .add = add_metrics,
+                              .why_not_ready = why_not_ready,
+                              .ctx = b};
+    return c.at == NULL ? 0 : scrape_open(out, &c, f);
+}
+
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
@@ -310,15 +346,15 @@ int broker_run(const struct broker_config *c, struct fault *f)
     struct stop *stop = NULL;
     struct identity_watch look = {0};
     struct own_name name = {0};
+    struct scrape *scrape = NULL;
     struct timer beat;
     if (loop_open(&loop) != 0)
         return fault_lack(f, POSTERN_ERR_LIMIT);
     /* First the signals: one that comes right after "ready" must not be missed. */
     int rc = stop_open(&stop, loop, on_stop, loop);
+    rc = rc == 0 ? open_scrape(&scrape, &b, c, loop, f) : fault_lack(f, rc);
     if (rc == 0)
         rc = broker_open(&b, c, f);
-    else
-        (void)fault_lack(f, rc);
     if (rc == 0 && c->portal == NULL) /* which has opened the helper */
         helper_forgo();
     if (rc == 0 && b != NULL)
@@ -332,6 +368,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
         systemd_stopping();
         rc = look.rc;
     }
+    scrape_close(scrape);
     timer_stop(&beat);
     timer_stop(&look.timer);
     own_name_stop(&name);

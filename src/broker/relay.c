@@ -154,6 +154,7 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
     }
     if (p->joined)
         mourn(r, p);
+    r->stats.joined_open -= p->joined;
     part(r, p);
     shares_give(&r->shares, p->shares);
     list_remove(&p->busy);
@@ -553,6 +554,7 @@ static int pair_start(struct relay *r, struct pair *p)
 {
     static const uint8_t joined = RELAY_JOINED;
     p->joined = true;
+    r->stats.joined_open++;
     if (p->elder != NULL)
         pair_end(r, p->elder, true);
     for (int i = 0; i < SIDE_COUNT; i++) {
@@ -566,7 +568,9 @@ static int pair_start(struct relay *r, struct pair *p)
         if (rc != 0)
             return rc;
     }
-    p->at_ms = loop_now_ms(r->loop);
+    uint64_t now_ms = loop_now_ms(r->loop);
+    histogram_note(&r->stats.setup, (now_ms - p->at_ms) * 1000);
+    p->at_ms = now_ms;
     list_remove(&p->link);
     list_push(&r->active, &p->link);
     r->stats.pairs_joined++;

@@ -12,6 +12,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
+#include "core/metrics.h"
 #include "core/proto.h"
 #include "io/loop.h"
 
@@ -20,7 +21,8 @@ struct relay;
 struct relay_stats {
     uint64_t pairs_joined, bytes_spliced, bytes_copied;
     uint64_t tickets_expired, tickets_unknown;
-    size_t pairs_open;
+    size_t pairs_open, joined_open; /* now: all; those with both sides there */
+    struct histogram setup;         /* from the tickets until then */
 };
 
 /*

@@ -39,7 +39,6 @@ static void on_tls(void *ctx, int fd, const struct addr_place *place,
         conn_accept(s, fd, place, device);
         return;
     }
-    s->stats.refused++;
     addr_limits_leave(s->limits, place);
     door_say_busy(fd);
 }
@@ -170,6 +169,60 @@ static void log_stats(const struct shard *s)
 #undef N
 }
 
+static void show_own(const struct shard *s, uint64_t *v)
+{
+    const struct shard_stats *n = &s->stats;
+    v[FIGURE_HANDSHAKING] = s->connections - s->hosts - s->clients;
+    v[FIGURE_CLIENTS] = s->clients;
+    v[FIGURE_HOSTS] = s->hosts;
+    v[FIGURE_HANDSHAKES] = n->handshakes;
+    v[FIGURE_HELLOS] = n->hellos;
+    v[FIGURE_ROUTED] = n->routed;
+    v[FIGURE_DROPPED] = n->dropped;
+    v[FIGURE_INTRODUCED] = n->introduced;
+    v[FIGURE_ACCEPTED_RELAY] = n->accepted - n->without_pair;
+    v[FIGURE_ACCEPTED_DIRECT] = n->without_pair;
+    for (unsigned i = REFUSE_OFFLINE; i <= REFUSE_ENDED; i++)
+        v[FIGURE_REFUSED + i - 1] = n->refusals[i];
+    for (unsigned i = BYE_VERSION; i <= BYE_PROTOCOL; i++)
+        v[FIGURE_BYES + i - 1] = n->byes[i];
+    for (unsigned i = 0; i < HIT_COUNT; i++)
+        v[FIGURE_HITS + i] = n->hits[i];
+}
+
+static void show_figures(struct shard *s)
+{
+    struct door_stats d;
+    struct relay_stats r;
+    struct stun_stats u;
+    struct figures f = {0};
+    uint64_t *v = f.values;
+    door_read_stats(s->door, &d);
+    relay_read_stats(s->relay, &r);
+    stun_service_read_stats(s->stun, &u);
+    show_own(s, v);
+    v[FIGURE_VISITORS] = d.visitors;
+    v[FIGURE_IN_LINE] = d.in_line;
+    v[FIGURE_ACCEPTED_CONNECTIONS] = d.accepted;
+    v[FIGURE_SILENT] = d.silent;
+    v[FIGURE_GARBAGE] = d.garbage;
+    v[FIGURE_HITS + HIT_ADDRESS] += d.refused;
+    v[FIGURE_PAIRS_WAITING] = r.pairs_open - r.joined_open;
+    v[FIGURE_PAIRS_JOINED] = r.joined_open;
+    v[FIGURE_PAIRS] = r.pairs_joined;
+    v[FIGURE_BYTES_SPLICED] = r.bytes_spliced;
+    v[FIGURE_BYTES_COPIED] = r.bytes_copied;
+    v[FIGURE_TICKETS_EXPIRED] = r.tickets_expired;
+    v[FIGURE_TICKETS_UNKNOWN] = r.tickets_unknown;
+    v[FIGURE_STUN_ANSWERED] = u.answered;
+    v[FIGURE_STUN_IGNORED] = u.ignored;
+    v[FIGURE_HITS + HIT_STUN] = u.limited;
+    f.times[TIME_HANDSHAKE] = s->stats.handshake;
+    f.times[TIME_INTRODUCTION] = s->stats.introduction;
+    f.times[TIME_PAIR] = r.setup;
+    figures_show(&s->shown, &f);
+}
+
 /* Closes everything; the loop then ends by itself. */
 static void shard_finish(struct shard *s)
 {
@@ -231,6 +284,7 @@ static void on_sweep(void *ctx)
     spare_count_forgotten(&s->spare,
                           admission_sweep(&s->admission, loop_now_ms(s->loop)));
     spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
+    show_figures(s);
 }
 
 static void on_move(void *ctx)

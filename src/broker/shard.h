@@ -14,6 +14,7 @@
 #include "broker/awaited.h"
 #include "broker/parted.h"
 #include "broker/door.h"
+#include "broker/figures.h"
 #include "broker/mark.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
@@ -50,7 +51,11 @@ struct hub {
 };
 
 struct shard_stats {
-    uint64_t handshakes, hellos, routed, dropped, introduced, accepted, refused, byes;
+    uint64_t handshakes, hellos, routed, dropped, introduced, accepted, refused;
+    uint64_t without_pair;                                      /* of those accepted */
+    uint64_t refusals[REFUSE_ENDED + 1], byes[BYE_REMOVED + 1]; /* by code */
+    uint64_t hits[HIT_COUNT];
+    struct histogram handshake, introduction;
 };
 
 struct shard {
@@ -76,9 +81,10 @@ struct shard {
     struct timer move; /* runs when connections wait in `moving` */
     struct list handshaking, greeting, ready, moving; /* struct conn, by start */
     struct keymap present;                            /* struct conn, by device key */
-    size_t connections;
-    struct spare spare; /* of handshakes */
+    size_t connections, hosts, clients;               /* all; those that are present */
+    struct spare spare;                               /* of handshakes */
     struct shard_stats stats;
+    struct figures shown; /* a copy for other threads, each second */
 };
 
 /*

@@ -2,6 +2,7 @@
 #include "cli/cmd.h"
 
 #include "broker/broker.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 #include "portal/portal.h"
 
@@ -36,6 +37,8 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
                                .key = v[OPT_KEY].text,
                                .idle_s = (uint32_t)v[OPT_IDLE].number,
                                .login_s = (uint32_t)v[OPT_LOGIN].number};
+    if (v[OPT_METRICS].given && scrape_check(v[OPT_METRICS].text, f) != 0)
+        return POSTERN_ERR_USAGE;
     if (pc.key != NULL && pc.certificate == NULL)
         return fault_set(f, POSTERN_ERR_USAGE, "name its --certificate too",
                          "a key alone is of no use");
@@ -52,6 +55,7 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
         .open = v[OPT_OPEN].given,
         .threads = (unsigned)v[OPT_THREADS].number,
         .stun_alternate = v[OPT_STUN_ALTERNATE].text,
+        .metrics = v[OPT_METRICS].text,
         .no_address_limits = v[OPT_NO_ADDRESS_LIMITS].given,
         .ctx = &teller,
         .on_ready = on_ready,

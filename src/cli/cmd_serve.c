@@ -19,6 +19,7 @@
 #include "host/serve.h"
 #include "host/via.h"
 #include "io/lack.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 
 /* Adds the SERVICE texts as lines, after all of them were parsed together. */
@@ -345,6 +346,8 @@ static int serve(const struct options *o, const struct serve_asked *asked,
 {
     const struct option_value *v = o->values;
     struct serving serving = {.out = out, .o = o};
+    if (v[OPT_METRICS].given && scrape_check(v[OPT_METRICS].text, f) != 0)
+        return POSTERN_ERR_USAGE;
     struct serve_config c = {
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,
@@ -352,6 +355,7 @@ static int serve(const struct options *o, const struct serve_asked *asked,
         .was_invite = o->passed_over == LINK_INVITE,
         .via = v[OPT_VIA].text,
         .agent = v[OPT_AGENT].text,
+        .metrics = v[OPT_METRICS].text,
         .name = v[OPT_NAME].text,
         .services = asked->texts,
         .service_count = asked->count,

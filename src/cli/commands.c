@@ -40,7 +40,8 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_KEY) | OPTION_BIT(OPT_IDLE) | OPTION_BIT(OPT_LOGIN) |
                    OPTION_BIT(OPT_NO_PORTAL) |
                    OPTION_BIT(OPT_OPEN) | OPTION_BIT(OPT_THREADS) |
-                   OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
+                   OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS) |
+                   OPTION_BIT(OPT_METRICS),
         .run = cmd_broker,
         .stays = true,
     },
@@ -67,7 +68,8 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
                    OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
-                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),
+                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG) |
+                   OPTION_BIT(OPT_METRICS),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
         .stays = true,
@@ -326,7 +328,7 @@ const struct command commands[] = {
             "and nc share its sessions.",
         .example = "postern up",
         .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_NAMES) |
-                   OPTION_BIT(OPT_CLEAN_NAMES),
+                   OPTION_BIT(OPT_CLEAN_NAMES) | OPTION_BIT(OPT_METRICS),
         .run = cmd_up,
         .stays = true,
     },

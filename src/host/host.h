@@ -10,6 +10,7 @@
 
 #include "core/link.h"
 #include "core/proto.h"
+#include "host/host_figures.h"
 #include "host/roster.h"
 #include "host/service.h"
 #include "io/events.h"
@@ -51,6 +52,7 @@ struct host {
     uint32_t paths;         /* mask of enum path_kind */
     unsigned jit_window_ms; /* 0: the default */
     struct spare spare;     /* counts sessions and streams */
+    struct host_figures figures;
     const struct host_events *events;
     struct agent *agent;             /* of a LAN's hosts, when it is one; NULL */
     struct certs *certs;             /* of the services that the host ends TLS for */

@@ -31,6 +31,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/resolve.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 #include "io/systemd.h"
 #include "path/detour.h"
@@ -52,6 +53,7 @@ struct serve {
     struct local_commands *commands;
     struct portal_answers *answers;
     struct portal_list *portal_list;
+    struct scrape *scrape;
     struct timer sweep;
     struct timer beat; /* for systemd */
     struct timer tell; /* until it is ready: says what it waits for */
@@ -527,6 +529,36 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
 
 /* ------------------------------------------------------------------------- the run */
 
+static void add_metrics(void *ctx, struct metrics *m)
+{
+    host_figures_write(&((struct serve *)ctx)->host, m);
+}
+
+static const char *why_not_ready(void *ctx)
+{
+    const struct serve *s = ctx;
+    const struct fault *why;
+    for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
+         p = presences_next(s->host.presences, p)) {
+        if (p->retired || uplink_is_up(p->endpoint.uplink))
+            continue;
+        why = uplink_fault(p->endpoint.uplink, NULL);
+        return why != NULL ? why->what : "not at its broker yet";
+    }
+    return NULL;
+}
+
+static int open_scrape(struct serve *s, struct fault *f)
+{
+    struct scrape_config c = {.loop = s->host.loop,
+                              .at = s->config->metrics,
+                              .role = "serve",
+                              .add = add_metrics,
+                              .why_not_ready = why_not_ready,
+                              .ctx = s};
+    return c.at == NULL ? 0 : scrape_open(&s->scrape, &c, f);
+}
+
 static int open_parts(struct serve *s, struct fault *f)
 {
     struct host *h = &s->host;
@@ -544,12 +576,15 @@ static int open_parts(struct serve *s, struct fault *f)
         rc = agent_open(&h->agent, h, s->config->agent, f);
     if (rc == 0 && !h->for_programs)
         rc = certs_open(&h->certs, h, f);
-    return rc == 0 ? presences_open(h, &presence_events, f) : rc;
+    if (rc == 0)
+        rc = presences_open(h, &presence_events, f);
+    return rc == 0 ? open_scrape(s, f) : rc;
 }
 
 static void close_parts(struct serve *s)
 {
     struct host *h = &s->host;
+    scrape_close(s->scrape);
     clients_close(h->clients);
     h->clients = NULL;
     presences_close(h->presences);
