@@ -17,6 +17,7 @@
 
 enum {
     RETRY_BASE_MS = 200,
+    RETRY_SOON_MS = 100,
     BACK_PER_SECOND = 2000,
     VICTIMS_SEEN = 256,
     NEIGHBOURS_SEEN = 4096
@@ -384,14 +385,16 @@ void conn_sweep(struct shard *s)
     end_overdue(s, &s->greeting, LIMIT_HELLO_MS);
 }
 
-void conn_end_all(struct shard *s)
+void conn_end_all(struct shard *s, bool soon)
 {
     size_t all = s->connections * s->hub->count;
-    uint32_t spread_ms = (uint32_t)(1000 + all * 1000 / BACK_PER_SECOND);
+    uint32_t spread_ms = (uint32_t)((soon ? 200 : 1000) + all * 1000 / BACK_PER_SECOND);
     while (!list_empty(&s->ready)) {
         struct conn *c = LIST_FIRST(&s->ready, struct conn, link);
-        conn_bye(c, BYE_SHUTDOWN, RETRY_BASE_MS + randombytes_uniform(spread_ms),
-                 "the broker stops");
+        conn_bye(c, BYE_SHUTDOWN,
+                 (soon ? RETRY_SOON_MS : RETRY_BASE_MS) +
+                     randombytes_uniform(spread_ms),
+                 soon ? "the broker makes way for the next one" : "the broker stops");
     }
     end_overdue(s, &s->handshaking, 0);
     end_overdue(s, &s->greeting, 0);

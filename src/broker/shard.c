@@ -192,14 +192,16 @@ static void show_own(const struct shard *s, uint64_t *v)
 
 static void show_figures(struct shard *s)
 {
-    struct door_stats d;
+    struct door_stats d = {0};
     struct relay_stats r;
-    struct stun_stats u;
+    struct stun_stats u = {0};
     struct figures f = {0};
     uint64_t *v = f.values;
-    door_read_stats(s->door, &d);
+    if (s->door != NULL)
+        door_read_stats(s->door, &d);
     relay_read_stats(s->relay, &r);
-    stun_service_read_stats(s->stun, &u);
+    if (s->stun != NULL)
+        stun_service_read_stats(s->stun, &u);
     show_own(s, v);
     v[FIGURE_VISITORS] = d.visitors;
     v[FIGURE_IN_LINE] = d.in_line;
@@ -209,6 +211,7 @@ static void show_figures(struct shard *s)
     v[FIGURE_HITS + HIT_ADDRESS] += d.refused;
     v[FIGURE_PAIRS_WAITING] = r.pairs_open - r.joined_open;
     v[FIGURE_PAIRS_JOINED] = r.joined_open;
+    v[FIGURE_PAIRS_MOVING] = r.moving;
     v[FIGURE_PAIRS] = r.pairs_joined;
     v[FIGURE_BYTES_SPLICED] = r.bytes_spliced;
     v[FIGURE_BYTES_COPIED] = r.bytes_copied;
@@ -226,10 +229,10 @@ static void show_figures(struct shard *s)
 /* Closes everything; the loop then ends by itself. */
 static void shard_finish(struct shard *s)
 {
-    s->stopping = true;
+    s->stopping = s->finished = true;
     if (s->door != NULL && s->relay != NULL && s->stun != NULL)
         log_stats(s);
-    conn_end_all(s);
+    conn_end_all(s, false);
     door_close(s->door);
     relay_close(s->relay);
     stun_service_close(s->stun);
@@ -240,6 +243,22 @@ static void shard_finish(struct shard *s)
     s->door = NULL;
     s->relay = NULL;
     s->stun = NULL;
+}
+
+/* Ports first: the next broker waits for them. */
+static void make_way(struct shard *s)
+{
+    s->stopping = true;
+    log_stats(s);
+    door_close(s->door);
+    stun_service_close(s->stun);
+    s->door = NULL;
+    s->stun = NULL;
+    conn_end_all(s, true);
+    relay_end_waiting(s->relay);
+    timer_stop(&s->move);
+    show_figures(s);
+    __atomic_store_n(&s->drained, true, __ATOMIC_RELEASE);
 }
 
 static void on_mail(void *ctx, struct mail *m)
@@ -264,8 +283,12 @@ static void on_mail(void *ctx, struct mail *m)
     case MAIL_GRANTS:
         grants_on_mail(s, m);
         break;
-    case MAIL_STOP:
+    case MAIL_DRAIN:
         if (!s->stopping)
+            make_way(s);
+        break;
+    case MAIL_STOP:
+        if (!s->finished)
             shard_finish(s);
         break;
     case MAIL_WEB:
@@ -278,12 +301,13 @@ static void on_mail(void *ctx, struct mail *m)
 static void on_sweep(void *ctx)
 {
     struct shard *s = ctx;
-    door_sweep(s->door);
+    if (s->door != NULL)
+        door_sweep(s->door);
     conn_sweep(s);
     relay_sweep(s->relay);
     spare_count_forgotten(&s->spare,
                           admission_sweep(&s->admission, loop_now_ms(s->loop)));
-    spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
+    spare_look(&s->spare, s->door != NULL ? conn_begun(s) + door_inner(s->door) : 0);
     show_figures(s);
 }
 
@@ -376,11 +400,26 @@ int shard_start(struct shard *s)
     return s->thread_ready ? 0 : POSTERN_ERR_IO;
 }
 
-void shard_stop(struct shard *s)
+static void tell(struct shard *s, enum mail_type what)
 {
-    struct mail *m = mail_new(MAIL_STOP, NULL, 0);
+    struct mail *m = mail_new(what, NULL, 0);
     if (!s->thread_ready || m == NULL || mailbox_post(s->mail, m) != 0)
         mail_free(m);
+}
+
+void shard_stop(struct shard *s)
+{
+    tell(s, MAIL_STOP);
+}
+
+void shard_drain(struct shard *s)
+{
+    tell(s, MAIL_DRAIN);
+}
+
+bool shard_is_drained(const struct shard *s)
+{
+    return __atomic_load_n(&s->drained, __ATOMIC_ACQUIRE);
 }
 
 void shard_wait(struct shard *s)
@@ -388,7 +427,7 @@ void shard_wait(struct shard *s)
     if (s->thread_ready)
         (void)pthread_join(s->thread, NULL);
     s->thread_ready = false;
-    if (s->loop_ready && !s->stopping) { /* it never ran */
+    if (s->loop_ready && !s->finished) { /* it never ran */
         shard_finish(s);
         loop_run(s->loop);
     }

@@ -63,7 +63,9 @@ struct shard {
     unsigned index;
     struct loop *loop;
     pthread_t thread;
-    bool loop_ready, thread_ready, stopping;
+    bool loop_ready, thread_ready;
+    bool stopping, finished; /* serves no device any more; nor relays */
+    bool drained;            /* other threads may ask: ports are closed */
     struct mailbox *mail;
     struct registry *registry;
     struct gnutls_certificate_credentials_st *credentials;
@@ -94,6 +96,12 @@ struct shard {
 MUST_CHECK int shard_open(struct shard *s, struct hub *hub, unsigned index,
                           struct fault *f);
 MUST_CHECK int shard_start(struct shard *s);
+/*
+ * Asks the thread to send its devices away and to close its ports, and to go on only
+ * with what it relays. Any thread; and whether that is done.
+ */
+void shard_drain(struct shard *s);
+bool shard_is_drained(const struct shard *s);
 /* Asks the thread to say goodbye to its devices and to end. Any thread. */
 void shard_stop(struct shard *s);
 /* Waits for the thread. Only then may other shards' mail be freed. */

@@ -1,7 +1,11 @@
 /* `postern broker`: options to a struct broker_config, and the ready event. */
 #include "cli/cmd.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "broker/broker.h"
+#include "cli/daemon.h"
 #include "io/scrape.h"
 #include "io/statedir.h"
 #include "portal/portal.h"
@@ -23,9 +27,37 @@ static void on_ready(void *ctx, const char *link)
     events_print(t->out, &e);
 }
 
+/* The broker that runs makes way; when this returns the next one may start. */
+static int drain(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    char within[24] = "";
+    const struct option_value *v = &o->values[OPT_WITHIN];
+    int rc = statedir_open_known(&state, o->values[OPT_STATE].text, f);
+    if (rc != 0)
+        return rc;
+    if (v->given)
+        (void)snprintf(within, sizeof(within), "%lld", (long long)v->number);
+    rc = daemon_ask(&state, "broker", LOCAL_DRAIN, within, out, NULL, f);
+    if (rc == 0)
+        return fault_set(f, POSTERN_ERR_NOTFOUND,
+                         "name its state directory with --state, as its user",
+                         "no broker runs with the state in %.200s", state.path);
+    return rc > 0 ? 0 : rc;
+}
+
 int cmd_broker(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
+    if (o->arg_count > 0 && strcmp(o->args[0], "drain") == 0)
+        return drain(o, out, f);
+    if (o->arg_count > 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "see 'postern broker --help'",
+                         "\"%.60s\" is not something that a broker does", o->args[0]);
+    if (v[OPT_WITHIN].given)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "use 'postern broker drain --within TIME'",
+                         "--within is for drain");
     struct statedir state;
     int err = statedir_open(&state, v[OPT_STATE].text, f);
     if (err != 0)

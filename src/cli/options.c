@@ -32,6 +32,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_NO_ADDRESS_LIMITS] = {"no-address-limits", 0, OPTION_FLAG, NULL, 0, 0, "no limits for each address: for load tests only"},
     [OPT_METRICS] = {"metrics",  0,  OPTION_TEXT, "ADDR:PORT", 0, 0, "figures for Prometheus at http://ADDR:PORT/metrics, and /healthz and\n"
                                                                "/readyz; better on 127.0.0.1. Or the path of a socket (default: none)"},
+    [OPT_WITHIN]  = {"within",   0,  OPTION_DURATION, "TIME", 1, 7 * DAY_S, "drain: how long what it relays may go on (default 5m)"},
     [OPT_DOMAIN]  = {"domain",   0,  OPTION_TEXT, "NAME", 0, 0, "services are found at SERVICE--HOST.NAME (default: the public name)"},
     [OPT_CERTIFICATE] = {"certificate", 0, OPTION_TEXT, "FILE", 0, 0, "the portal's certificate, PEM (default: a self-signed one)"},
     [OPT_KEY]     = {"key",      0,  OPTION_TEXT, "FILE", 0, 0, "its private key, PEM (default: it is in the same file)"},

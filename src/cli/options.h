@@ -30,6 +30,7 @@ enum option_id {
     OPT_STUN_ALTERNATE,
     OPT_NO_ADDRESS_LIMITS,
     OPT_METRICS,
+    OPT_WITHIN,
     OPT_DOMAIN,
     OPT_CERTIFICATE,
     OPT_KEY,
