@@ -40,6 +40,7 @@ help:
 	@echo 'make session    the first wish of the README recorded from a real run, to docs/session.svg (root or sudo)'
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
+	@echo 'make prometheus figures, alerts and dashboard against a real Prometheus, if it is there'
 	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
 	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths, floors'
 	@echo 'make hooks      make lint before each commit, the slow part on what is staged only'
@@ -87,6 +88,9 @@ mutants:
 
 lab: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh
+
+prometheus:
+	@contrib/prometheus/try.sh $(BUILD)
 
 lab-full: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full

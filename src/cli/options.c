@@ -360,6 +360,13 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && *value == '\0')
         return usage(f, c, "--%s needs a value that is not empty",
                      option_table[id].name);
+    if (option_table[id].type == OPTION_LINK && o->values[id].given)
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "give one; for another, run a second one with a --state of its "
+            "own",
+            "--%s is given twice, and only one at a time is used",
+            option_table[id].name);
     return options_set(o, (size_t)id, value, f);
 }
 
