@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests static openwrt-test image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
+.PHONY: all tests prometheus static openwrt-test image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 

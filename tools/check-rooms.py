@@ -24,7 +24,7 @@ ROOMS = {
     },
     "path": {
         # struct approach (path/approach.c), as its kinds and what they send see it.
-        "approach": ["approach", "kind", "target"],
+        "approach": ["accept", "approach", "kind", "target"],
         # struct uplink (path/uplink_internal.h).
         "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_grants",
                    "uplink_internal", "uplink_prefix", "uplink_pulse", "uplink_words"],

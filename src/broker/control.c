@@ -122,9 +122,18 @@ static int open_mark(const struct shard *s, struct addr *from, uint64_t *age_ms,
  */
 static bool has_ended(struct shard *s, const uint8_t host[static KEY_LEN])
 {
+    enum { AT_ONCE_MS = 1000 }; /* lost packets are sent again in that time */
     uint64_t now_ms = loop_now_ms(s->loop);
-    return parted_lately(s->parted, host, now_ms) &&
-           !(parted_is_guessed(s->parted, host) && relay_hears(s->relay, host));
+    uint64_t at_ms = parted_at_ms(s->parted, host, now_ms);
+    if (at_ms == 0)
+        return false;
+    /* What is seen of its pairs is soon forgotten there. */
+    if (parted_how(s->parted, host) == PARTING_RESET &&
+        relay_was_left(s->relay, host, at_ms, AT_ONCE_MS))
+        parted_note(s->parted, host, PARTING_GUESSED, at_ms);
+    return parted_how(s->parted, host) == PARTING_ENDED ||
+           (parted_how(s->parted, host) == PARTING_GUESSED &&
+            !relay_hears(s->relay, host));
 }
 
 /* What a client is told of a host that is not here: one that ended in order is gone,
@@ -409,8 +418,12 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
         return;
     /* Whom a client hears to be killed it asks for, and hears that it has ended, if it
      * is not back by then. */
-    if (how == HOST_ENDED || how == HOST_KILLED)
-        parted_note(s->parted, host, how == HOST_KILLED, loop_now_ms(s->loop));
+    if (how != HOST_BROKE)
+        parted_note(s->parted, host,
+                    how == HOST_ENDED    ? PARTING_ENDED
+                    : how == HOST_KILLED ? PARTING_GUESSED
+                                         : PARTING_RESET,
+                    loop_now_ms(s->loop));
     tell_all_gone(s, host, bonds, how);
 }
 

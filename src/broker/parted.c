@@ -14,13 +14,13 @@ static bool stands(const struct parted *p, const uint8_t *host)
     return p->places[at].at_ms != 0 && memcmp(p->places[at].host, host, KEY_LEN) == 0;
 }
 
-void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], bool guessed,
+void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], enum parting how,
                  uint64_t now_ms)
 {
     unsigned at = place_of(host);
     memcpy(p->places[at].host, host, KEY_LEN);
     p->places[at].at_ms = now_ms > 0 ? now_ms : 1;
-    p->places[at].guessed = guessed;
+    p->places[at].how = how;
 }
 
 void parted_forget(struct parted *p, const uint8_t host[static KEY_LEN])
@@ -29,13 +29,14 @@ void parted_forget(struct parted *p, const uint8_t host[static KEY_LEN])
         p->places[place_of(host)].at_ms = 0;
 }
 
-bool parted_lately(const struct parted *p, const uint8_t host[static KEY_LEN],
-                   uint64_t now_ms)
+uint64_t parted_at_ms(const struct parted *p, const uint8_t host[static KEY_LEN],
+                      uint64_t now_ms)
 {
-    return stands(p, host) && now_ms - p->places[place_of(host)].at_ms < PARTED_FOR_MS;
+    uint64_t at_ms = p->places[place_of(host)].at_ms;
+    return stands(p, host) && now_ms - at_ms < PARTED_FOR_MS ? at_ms : 0;
 }
 
-bool parted_is_guessed(const struct parted *p, const uint8_t host[static KEY_LEN])
+enum parting parted_how(const struct parted *p, const uint8_t host[static KEY_LEN])
 {
-    return stands(p, host) && p->places[place_of(host)].guessed;
+    return p->places[place_of(host)].how;
 }

@@ -16,22 +16,28 @@
     180000u /* as long as a client waits for a host that is silent                     \
              */
 
+enum parting {
+    PARTING_ENDED,   /* in order */
+    PARTING_GUESSED, /* from how its connection broke */
+    PARTING_RESET,   /* that it did says nothing as yet: a router may have done it */
+};
+
 struct parted {
     struct {
         uint8_t host[KEY_LEN];
         uint64_t at_ms; /* 0: free */
-        bool guessed;
+        enum parting how;
     } places[PARTED_MAX];
 };
 
-/* `guessed`: from how its connection broke. */
-void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], bool guessed,
+void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], enum parting how,
                  uint64_t now_ms);
 /* It is connected again, or was not gone. */
 void parted_forget(struct parted *p, const uint8_t host[static KEY_LEN]);
-bool parted_lately(const struct parted *p, const uint8_t host[static KEY_LEN],
-                   uint64_t now_ms);
-/* Of one of those: so it was guessed. */
-bool parted_is_guessed(const struct parted *p, const uint8_t host[static KEY_LEN]);
+/* 0: not of late, or it was forgotten. */
+uint64_t parted_at_ms(const struct parted *p, const uint8_t host[static KEY_LEN],
+                      uint64_t now_ms);
+/* Of one of those. */
+enum parting parted_how(const struct parted *p, const uint8_t host[static KEY_LEN]);
 
 #endif

@@ -57,6 +57,7 @@ struct pair {
     struct side side[SIDE_COUNT];
     struct relay_flow flow[SIDE_COUNT]; /* flow[i] comes from side[i] */
     bool joined, used, half, dead;      /* half: one side has said its last */
+    bool left; /* the host's machine has ended its side by itself */
 };
 
 /* A pair that broke a moment ago: its host may be gone, as its broken control
@@ -66,6 +67,7 @@ struct mourned {
     struct list link; /* by time */
     uint64_t at_ms;
     uint8_t client[KEY_LEN], conv[CONV_LEN];
+    bool left; /* as of relay_was_left */
 };
 
 struct relay {
@@ -118,6 +120,7 @@ static void mourn(struct relay *r, const struct pair *p)
     memcpy(m->client, p->shares[SHARE_CLIENT].holder->node.key, KEY_LEN);
     memcpy(m->conv, p->conv, CONV_LEN);
     m->at_ms = loop_now_ms(r->loop);
+    m->left = p->left;
     keymap_add(&r->mourned_hosts, &m->host);
     list_push(&r->mourned, &m->link);
     r->mourned_count++;
@@ -185,6 +188,7 @@ static void pump(struct relay *r, struct pair *p)
         }
         more = more || rc == RELAY_FLOW_MORE;
     }
+    p->left = p->left || p->flow[SIDE_HOST].eof;
     if (p->flow[SIDE_CLIENT].done && p->flow[SIDE_HOST].done) {
         pair_end(r, p, false);
         return;
@@ -229,6 +233,9 @@ static void on_edge(void *ctx, void *item, int edges)
     if (p->dead)
         return;
     if ((edges & EDGE_BROKEN) != 0) {
+        p->left =
+            p->left || (i == SIDE_HOST && sock_error(s->fd) == POSTERN_ERR_RESET &&
+                        tcp_was_reset_unasked(s->fd));
         pair_end(r, p, true);
         return;
     }
@@ -526,6 +533,31 @@ bool relay_hears(struct relay *r, const uint8_t host[static KEY_LEN])
          h != NULL && n != &h->pairs; n = n->next) {
         const struct pair *p = LIST_OWNER(n, struct share_place, link)->pair;
         if (p->shares[SHARE_HOST].holder == h && p->joined && !p->flow[SIDE_HOST].eof)
+            return true;
+    }
+    return false;
+}
+
+static bool is_near(uint64_t a_ms, uint64_t b_ms, uint64_t near_ms)
+{
+    return a_ms < b_ms ? b_ms - a_ms < near_ms : a_ms - b_ms < near_ms;
+}
+
+bool relay_was_left(struct relay *r, const uint8_t host[static KEY_LEN], uint64_t at_ms,
+                    uint64_t near_ms)
+{
+    const struct share_holder *h = shares_find(&r->shares, host);
+    for (const struct list *n = h != NULL ? h->pairs.next : NULL;
+         h != NULL && n != &h->pairs; n = n->next) {
+        const struct pair *p = LIST_OWNER(n, struct share_place, link)->pair;
+        if (p->shares[SHARE_HOST].holder == h && p->left &&
+            is_near(p->at_ms, at_ms, near_ms))
+            return true;
+    }
+    for (struct keymap_node *n = keymap_find(&r->mourned_hosts, host); n != NULL;
+         n = keymap_next(n)) {
+        const struct mourned *m = LIST_OWNER(n, struct mourned, host);
+        if (m->left && is_near(m->at_ms, at_ms, near_ms))
             return true;
     }
     return false;

@@ -67,6 +67,12 @@ void relay_each_of_host(struct relay *r, const uint8_t host[static KEY_LEN],
                         void *ctx);
 /* This host has a pair, and has not ended its side of it. */
 bool relay_hears(struct relay *r, const uint8_t host[static KEY_LEN]);
+/*
+ * Within `near_ms` of `at_ms` the machine of this host has ended a connection of a pair
+ * by itself: in order, or by a reset that answers nothing of ours. No router does.
+ */
+bool relay_was_left(struct relay *r, const uint8_t host[static KEY_LEN], uint64_t at_ms,
+                    uint64_t near_ms);
 /* Takes back a pair whose tickets could not be delivered. */
 void relay_revoke(struct relay *r, const struct relay_tickets *t);
 /* A descriptor is needed for something better: true when a pair gave one. */

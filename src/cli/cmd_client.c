@@ -183,7 +183,7 @@ static int clean_names(const struct options *o, struct fault *f)
     if (err == 0 && statedir_held(&state, "up", &h))
         err = fault_set(f, POSTERN_ERR_INUSE, "end it: then they go by themselves",
                         "the names are those of a running 'postern up'");
-    return err == 0 ? naming_clean(&state, f) : err;
+    return err == 0 ? naming_clean(&state, !o->values[OPT_STATE].given, f) : err;
 }
 
 int cmd_up(const struct options *o, struct events *out, struct fault *f)

@@ -4,6 +4,7 @@
  */
 #include "cli/cmd.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,6 +12,7 @@
 #include "cli/config.h"
 #include "cli/daemon.h"
 #include "cli/published.h"
+#include "cli/serve_beside.h"
 #include "cli/serve_words.h"
 #include "core/kinds.h"
 #include "host/certs.h"
@@ -19,6 +21,7 @@
 #include "host/serve.h"
 #include "host/via.h"
 #include "io/lack.h"
+#include "io/log.h"
 #include "io/scrape.h"
 #include "io/statedir.h"
 
@@ -236,8 +239,38 @@ int cmd_serve_services(const struct statedir *state, const char *const *texts,
     return change(state, &c, out, f);
 }
 
-static int reload(const struct options *o, const struct serve_asked *asked,
-                  int64_t absent_s, struct events *out, struct fault *f)
+/* What is there already is no mistake; another of the same name is one. */
+static int only_fresh(const struct statedir *state, struct serve_asked *asked,
+                      struct fault *f)
+{
+    struct serve_beside *b = calloc(1, sizeof(*b));
+    int rc = 0;
+    if (b == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    serve_beside_sort(b, state, asked->texts, asked->count);
+    if (b->clash != NULL)
+        rc = fault_set(f, b->why.code, b->why.advice, "%s", b->why.what);
+    for (size_t i = 0; rc == 0 && i < b->known_count; i++)
+        log_warn("'%.80s' is published already", b->known[i]);
+    if (rc == 0) {
+        memcpy(asked->texts, b->fresh, sizeof(asked->texts));
+        asked->count = b->fresh_count;
+    }
+    free(b);
+    return rc;
+}
+
+/* As at a start: what does not answer is best mended while one stands there. */
+static void tell_named(const struct serve_asked *asked, struct events *out)
+{
+    struct service_list named = {0};
+    if (service_list_parse(&named, asked->texts, asked->count, NULL) == 0)
+        serve_tell_ready(out, &named, NULL);
+    service_list_fini(&named);
+}
+
+static int reload(const struct options *o, struct serve_asked *asked, int64_t absent_s,
+                  struct events *out, struct fault *f)
 {
     struct statedir state;
     bool add = o->values[OPT_ADD].given;
@@ -256,8 +289,14 @@ static int reload(const struct options *o, const struct serve_asked *asked,
                      "end 'postern serve' and start it with what is to be another", f);
     if (err == 0)
         err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && add)
+        err = only_fresh(&state, asked, f);
     struct change c = change_of(o, asked->texts, asked->count, absent_s);
-    return err != 0 ? err : change(&state, &c, out, f);
+    if (err == 0)
+        err = change(&state, &c, out, f);
+    if (err == 0)
+        tell_named(asked, out);
+    return err;
 }
 
 /* A mistake is told before anything is waited for, such as the lock of another serve.
@@ -329,16 +368,18 @@ static int on_hangup(void *ctx, struct fault *f)
 }
 
 /* Who names services beside a serve that runs wants it to publish them. */
-static void advise_reload(const struct serve_asked *asked, struct fault *f)
+static void advise_reload(const struct serve_asked *asked, const char *option,
+                          struct fault *f)
 {
+    struct statedir state;
     char stop[81];
-    const char *more = asked->count > 1 ? " ..." : "";
-    (void)snprintf(stop, sizeof(stop), "%.80s", f->advice);
-    (void)snprintf(
-        f->advice, sizeof(f->advice),
-        "to publish that there too: postern serve --add %.60s%s (only that: --reload); "
-        "else %.80s",
-        asked->texts[0], more, stop);
+    struct serve_beside *b = calloc(1, sizeof(*b));
+    if (b != NULL && statedir_find(&state, option) == 0) {
+        (void)snprintf(stop, sizeof(stop), "%.80s", f->advice);
+        serve_beside_sort(b, &state, asked->texts, asked->count);
+        serve_beside_advise(b, option, stop, f->advice, sizeof(f->advice));
+    }
+    free(b);
 }
 
 static int serve(const struct options *o, const struct serve_asked *asked,
@@ -372,7 +413,7 @@ static int serve(const struct options *o, const struct serve_asked *asked,
     out->lasting = true;
     int rc = serve_run(&c, f);
     if (rc == POSTERN_ERR_INUSE && asked->count > 0)
-        advise_reload(asked, f);
+        advise_reload(asked, c.state, f);
     return rc;
 }
 
@@ -508,6 +549,13 @@ int cmd_check(const struct options *o, struct events *out, struct fault *f)
     struct options file;
     struct event e;
     int64_t absent_s;
+    if (is_link(o->args[0])) {
+        memset((char *)(uintptr_t)o->args[0], '*', strlen(o->args[0])); /* as argv is */
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "name the file of options, which may have a line 'broker LINK'",
+            "a link is no file of options");
+    }
     int rc = options_parse(&file, command_find("serve"), 0, NULL, f), count = 0;
     if (rc == 0)
         count = rc = check_file(&file, o, f);

@@ -18,6 +18,7 @@
 #include "io/helper.h"
 #include "io/lack.h"
 #include "io/netmon.h"
+#include "io/own_file.h"
 #include "session/gcm.h"
 
 enum {
@@ -57,15 +58,21 @@ static int try_files(const struct statedir *s, struct fault *f)
 
 /* What is there may be looked at by more than may write there; a disk that nobody
  * writes to is told of by itself. */
-static bool is_writable(const struct statedir *s)
+static bool is_writable(const struct statedir *s, struct fault *f)
 {
     static const char *const names[] = {"",          "device.db", "host.db",
                                         "access.db", "audit.db",  "book.db"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[STATEDIR_PATH_LEN + 16];
         (void)snprintf(path, sizeof(path), "%s/%s", s->path, names[i]);
-        if (access(path, W_OK) != 0 && errno == EACCES)
-            return false;
+        if (access(path, W_OK) == 0 || errno != EACCES)
+            continue;
+        if (own_file_of_another(path, f) == 0)
+            (void)fault_set(f, POSTERN_ERR_PERM,
+                            s->owner == geteuid() ? "chmod -R u+rwX on it"
+                                                  : "run this as the user whose it is",
+                            "this user may not write in %.200s", s->path);
+        return false;
     }
     return true;
 }
@@ -91,11 +98,8 @@ static void check_state(struct doctor *d)
         err = try_files(&d->state, &f);
     if (err != 0)
         doctor_say(d, "state", DOCTOR_BAD, f.advice, "%s", f.what);
-    else if (!is_writable(&d->state))
-        doctor_say(d, "state", DOCTOR_BAD,
-                   st.st_uid == geteuid() ? "chmod -R u+rwX on it"
-                                          : "run this as the user whose it is",
-                   "this user may not write in %.200s", d->state.path);
+    else if (!is_writable(&d->state, &f))
+        doctor_say(d, "state", DOCTOR_BAD, f.advice, "%s", f.what);
     else if ((st.st_mode & 07077) != 0)
         doctor_say(d, "state", DOCTOR_WARNING, "chmod 700 on it",
                    "others may look into %.200s (mode %o)", d->state.path,

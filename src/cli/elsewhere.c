@@ -39,6 +39,7 @@ static const struct {
     {"ssh", UP},
     {"up", UP},
     {"discover", SERVE | MILD},
+    {"doctor", SERVE | UP | MILD},
     {"join", UP | MILD},
     {"log", SERVE | MILD},
     {"run", SERVE | MILD},
@@ -59,7 +60,7 @@ static unsigned needs_of(const struct command *c, const struct options *o)
         return SERVE;
     if (strcmp(c->name, "serve") == 0 && (v[OPT_BROKER].given || v[OPT_VIA].given ||
                                           v[OPT_AGENT].given || v[OPT_CONFIG].given))
-        return SERVE | MILD; /* a first start */
+        return geteuid() == 0 ? SERVE | MILD : 0; /* a first start, as with `join` */
     if (v[OPT_SSH_CONFIG].given || v[OPT_CLEAN_NAMES].given)
         return 0;
     if (strcmp(c->name, "join") == 0 && geteuid() != 0)
@@ -168,7 +169,8 @@ static int explain(bool serves, const char *dir, struct fault *f)
     char advice[sizeof(f->advice)], with[200] = "";
     if (geteuid() == 0) {
         (void)snprintf(
-            advice, sizeof(advice), "add '--state %.150s'%s", dir,
+            advice, sizeof(advice), "%sadd '--state %.150s'%s",
+            serves ? "run this without sudo, or " : "", dir,
             serves ? "" : ", or '--state " STATEDIR_ROOT "' to be another device");
         return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
                          serves ? "root publishes nothing here: you do, with %.200s"

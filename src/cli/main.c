@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/complete.h"
 #include "cli/config.h"
@@ -15,6 +16,7 @@
 #include "io/log.h"
 #include "io/stdfd.h"
 #include "io/stop.h"
+#include "io/work.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -169,6 +171,15 @@ static int flush_output(void)
     return EXIT_FAILED;
 }
 
+/* A question to a router that does not answer holds up nobody's end. */
+static int leave(int status)
+{
+    if (!work_is_left())
+        return status;
+    (void)fflush(NULL);
+    _exit(status);
+}
+
 int main(int argc, char **argv)
 {
     stdfd_fill();
@@ -187,8 +198,8 @@ int main(int argc, char **argv)
     log_progress_end();
     int status = finish(&out, err, &f);
     if (out.failed != 0)
-        return out.failed == EPIPE ? EXIT_DONE : EXIT_FAILED;
+        return leave(out.failed == EPIPE ? EXIT_DONE : EXIT_FAILED);
     if (!stays)
         stop_end_by_signal();
-    return status != EXIT_DONE ? status : flush_output();
+    return leave(status != EXIT_DONE ? status : flush_output());
 }

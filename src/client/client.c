@@ -23,8 +23,9 @@
 #include "path/uplink_words.h"
 
 enum {
-    FLAPS_MAX = 2, /* lost connections to the broker before any session stood */
-    SWEEP_MS = 50, /* until what ends by a key that was left has ended */
+    FLAPS_MAX = 2,     /* lost connections to the broker before any session stood */
+    GOODBYE_MS = 1000, /* for what is under way to others at the end */
+    SWEEP_MS = 50,     /* until what ends by a key that was left has ended */
 };
 
 enum { OLD_KEYS = 32 }; /* as many are kept: hosts may not have heard of the newest */
@@ -771,7 +772,8 @@ void client_close(struct client *c)
     detour_close(c->detour);
     stop_close(c->stop);
     share_forget(&c->shares);
-    loop_run(c->loop);
+    if (!loop_finish(c->loop, GOODBYE_MS))
+        log_debug("not waited for any longer: the router or the resolver");
     loop_close(c->loop);
     net_budget_free(c->budget);
     book_close(c->book);

@@ -15,6 +15,8 @@
 #include "io/lack.h"
 #include "io/log.h"
 
+enum { BLOCKS_MAX = 64 }; /* looked at */
+
 struct naming {
     enum naming_way way;
     bool chosen;  /* the way was asked for by name */
@@ -208,11 +210,40 @@ void naming_free(struct naming *n)
     free(n);
 }
 
-int naming_clean(const struct statedir *state, struct fault *f)
+/* What others left, one block after the other; one that runs has its names by right. */
+static int clean_left(struct fault *f)
+{
+    struct statedir of = {.has_owner = false};
+    struct statedir_holder h;
+    size_t kept = 0;
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < BLOCKS_MAX; i++) {
+        rc = hosts_file_owner(HOSTS_FILE, kept, of.path, sizeof(of.path), f);
+        if (rc == 0 && statedir_held(&of, "up", &h)) {
+            kept++;
+        } else if (rc == 0 &&
+                   (rc = hosts_file_set(HOSTS_FILE, of.path, NULL, 0, f)) == 0) {
+            log_warn("the names of a 'postern up' with %.200s, which does not run any "
+                     "more, were taken out of " HOSTS_FILE,
+                     of.path);
+        }
+    }
+    return rc == POSTERN_ERR_NOTFOUND ? 0 : rc;
+}
+
+int naming_clean(const struct statedir *state, bool all, struct fault *f)
 {
     if (!hosts_file_is_of_this_network(HOSTS_FILE))
         return fault_set(f, POSTERN_ERR_INVALID,
                          "run it in the network that the file is for",
                          "this " HOSTS_FILE " is also that of another network");
-    return hosts_file_set(HOSTS_FILE, state->path, NULL, 0, f);
+    int rc = hosts_file_set(HOSTS_FILE, state->path, NULL, 0, f);
+    if (rc == POSTERN_ERR_PERM && geteuid() != 0) {
+        char advice[sizeof(f->advice)];
+        (void)snprintf(advice, sizeof(advice),
+                       "run 'sudo postern up --clean-names --state %.150s'",
+                       state->path);
+        return fault_set(f, rc, advice, "only root may change " HOSTS_FILE);
+    }
+    return rc == 0 && all ? clean_left(f) : rc;
 }

@@ -52,7 +52,10 @@ void naming_tick(struct naming *n);
 /* Undoes it. NULL is fine. */
 void naming_free(struct naming *n);
 
-/* For who ended otherwise: as naming_start does it, and no more. */
-MUST_CHECK int naming_clean(const struct statedir *state, struct fault *f);
+/*
+ * For who ended otherwise: as naming_start does it, and no more. With `all`, what those
+ * of other state directories left as well, of which no `up` runs.
+ */
+MUST_CHECK int naming_clean(const struct statedir *state, bool all, struct fault *f);
 
 #endif

@@ -20,7 +20,7 @@ enum {
     GONE_MAX_MS = 2500,
     /* For a host whose router has forgotten its connections, and works: it finds out
      * by its next question to the broker, 5 s at most, and dials again. */
-    RESET_MS = 15000,
+    RESET_MS = 8000,
     /* For one of whom the broker heard nothing for long: its access may come and go. */
     BROKEN_MS = 60000,
     TELL_S = 4, /* then people are told that nothing comes through */
@@ -106,8 +106,8 @@ void peer_on_gone(struct peer *p, unsigned code)
     uint64_t since_us = session_silent_since_us(peer_session(p));
     session_doubt(peer_session(p), true);
     /* Silent before: its network was cut, and now it comes back with a new connection.
-     */
-    if (since_us != 0 && clock_us() - since_us > seconds_us(1))
+     * Or it hung: whoever was reset and does not come back has ended. */
+    if (code != REFUSE_RESET && since_us != 0 && clock_us() - since_us > seconds_us(1))
         return;
     p->gone_us = clock_us();
     p->gone_broken = !ended;

@@ -10,6 +10,9 @@
 
 enum { LINE_MAX_LEN = 192, MARK_LEN = 512 };
 
+static const char begin_head[] = "# BEGIN 'postern up' of ";
+static const char begin_tail[] = " (it takes these lines away)";
+
 struct marks {
     char begin[MARK_LEN], end[MARK_LEN]; /* without their line breaks */
 };
@@ -21,8 +24,7 @@ static void make_marks(struct marks *m, const char *owner)
     for (; len < sizeof(plain) - 1 && owner[len] != '\0'; len++)
         plain[len] = (unsigned char)owner[len] < ' ' ? '?' : owner[len];
     plain[len] = '\0';
-    (void)snprintf(m->begin, sizeof(m->begin),
-                   "# BEGIN 'postern up' of %s (it takes these lines away)", plain);
+    (void)snprintf(m->begin, sizeof(m->begin), "%s%s%s", begin_head, plain, begin_tail);
     (void)snprintf(m->end, sizeof(m->end), "# END 'postern up' of %s", plain);
 }
 
@@ -92,4 +94,22 @@ int hosts_text_set(char **out, size_t *out_len, const char *text, size_t len,
     *out = to;
     *out_len = used;
     return 0;
+}
+
+bool hosts_text_next(const char *text, size_t len, size_t *at, char *owner, size_t cap)
+{
+    size_t head = sizeof(begin_head) - 1, tail = sizeof(begin_tail) - 1;
+    while (*at < len) {
+        const char *line = text + *at, *stop = memchr(line, '\n', len - *at);
+        size_t n = stop != NULL ? (size_t)(stop - line) : len - *at;
+        *at += n + (stop != NULL ? 1 : 0);
+        if (n <= head + tail || n - head - tail >= cap ||
+            memcmp(line, begin_head, head) != 0 ||
+            memcmp(line + n - tail, begin_tail, tail) != 0)
+            continue;
+        memcpy(owner, line + head, n - head - tail);
+        owner[n - head - tail] = '\0';
+        return true;
+    }
+    return false;
 }

@@ -25,4 +25,10 @@ MUST_CHECK int hosts_text_set(char **out, size_t *out_len, const char *text, siz
                               const char *owner, const struct hosts_name *names,
                               size_t n);
 
+/*
+ * The owners of the blocks in `text`, one after the other, as far as a line tells them:
+ * begin with `*at` 0. False: there is none any more.
+ */
+bool hosts_text_next(const char *text, size_t len, size_t *at, char *owner, size_t cap);
+
 #endif

@@ -7,6 +7,7 @@
 
 enum {
     USE_TRIES = 6,
+    USE_SUSPECT = 2, /* from that one on an answer is missing */
     DEAD_TRIES = 4,
     QUIET_TRIES = 4,
     RENEW_TRIES = 6,
@@ -388,13 +389,14 @@ static uint64_t doubt_at_us(const struct paths *p)
 }
 
 /* From when on an unanswered question is trouble: what was sent is not acknowledged
- * either. Where it is, the answer waits behind other data. */
+ * either (where it is, the answer waits behind other data). Repeats put nothing off. */
 static uint64_t trouble_at_us(const struct paths *p, const struct paths_path *cur)
 {
     if (p->pending_us == 0 && !p->awaited)
         return UINT64_MAX;
     uint64_t acked = p->progress_us != 0 ? p->progress_us + ack_takes_us(p) : 0;
-    return max64(cur->sent_us + patience_us(p), acked);
+    uint64_t asked = min64(cur->sent_us, max64(cur->asked_us, p->pending_us));
+    return max64(asked + patience_us(p), acked);
 }
 
 /* Who waits for nothing asks again in pauses that grow: 0.3, 0.6, 1.2 and 2.4 s. */
@@ -625,7 +627,7 @@ static bool use_send(struct paths *p, uint64_t now_us, struct paths_action *out)
         begin_census(p, false, now_us);
         return false;
     }
-    p->use_tries++;
+    p->suspect = ++p->use_tries == USE_SUSPECT && patience_us(p) > PATHS_SUSPECT_US;
     p->use_at_us = now_us + max64(50000ull * p->use_tries, rtt_of(p, cur) * 3ull / 2);
     send_request(p, cur, PROBE_LEN_MIN, PROBE_USE, now_us, out);
     return true;

@@ -282,6 +282,15 @@ static inline uint64_t paths_heard_us(const struct paths *p)
 {
     return p->received_us;
 }
+/* Nothing of what was sent was acknowledged for longer than that takes: more would most
+ * likely be lost, and every byte of it have to be said again on another path. */
+static inline bool paths_is_mute(const struct paths *p, uint64_t now_us)
+{
+    uint64_t takes_us = (uint64_t)p->pto_us + p->pto_us / 4;
+    return p->pending_us != 0 &&
+           now_us > p->pending_us +
+                        (takes_us > PATHS_ACK_MIN_US ? takes_us : PATHS_ACK_MIN_US);
+}
 /* Since when no path has answered: in a census, from when on what was sent or asked
  * before it is owed an answer; 0: there is none. */
 static inline uint64_t paths_silent_since_us(const struct paths *p)

@@ -5,6 +5,10 @@
  * a sum, beside which everybody has a few. Knows peers and time as numbers. Bounded:
  * who began one longest ago is forgotten.
  *
+ * A session that is over soon needs no direct path: of those that a device begins the
+ * first few go for one at once, the others when they have lived for a while. Of relay
+ * pairs it has many at once, then each waits for its turn; Carry goes on meanwhile.
+ *
  * Much less is begun for an introduction while its handshake is not over, relay pairs
  * among it: to introduce itself costs a device nothing. What it has so is given back
  * with the handshake.
@@ -32,17 +36,29 @@ enum {
     ROUNDS_UNPROVEN_ALL_EVERY_MS = 2000,
     ROUNDS_UNPROVEN_FIRST = 2, /* one introduction's, whatever the others do */
     ROUNDS_UNPROVEN_FIRST_EVERY_MS = 30000,
+    /* Sessions that go for a direct path before they have lived for a while. */
+    ROUNDS_EAGER_AT_ONCE = 10,
+    ROUNDS_EAGER_EVERY_MS = 6000,
+    ROUNDS_EAGER_ALL_AT_ONCE = 64,
+    ROUNDS_EAGER_ALL_EVERY_MS = 200,
+    ROUNDS_EAGER_FIRST = 2,
+    ROUNDS_EAGER_FIRST_EVERY_MS = 30000,
+    /* Relay pairs of a device. */
+    ROUNDS_PAIRS_AT_ONCE = 200,
+    ROUNDS_PAIRS_EVERY_MS = 500,
 };
 
-/* All zero at first. 2.5 KB. */
+/* All zero at first. 4 KB. */
 struct rounds {
     struct rounds_peer {
         uint64_t peer; /* 0: nobody's */
         struct pace pace;
         struct pace first; /* of those beside the sum */
         struct pace unproven, unproven_first;
+        struct pace eager, eager_first;
+        struct pace pairs;
     } of[ROUNDS_PEERS];
-    struct pace all, all_unproven;
+    struct pace all, all_unproven, all_eager;
 };
 
 /* What an introduction has had before its handshake is over; all zero at first. */
@@ -57,5 +73,11 @@ bool rounds_take_unproven(struct rounds *r, uint64_t peer, struct rounds_unprove
                           uint64_t now_ms);
 /* It is over: `had` is given back, and zero. */
 void rounds_prove(struct rounds *r, uint64_t peer, struct rounds_unproven *had);
+/* A session of `peer` may go for a direct path at once, and counts. */
+bool rounds_take_eager(struct rounds *r, uint64_t peer, uint64_t now_ms);
+/* It may have a relay pair, and then that counts. */
+bool rounds_take_pair(struct rounds *r, uint64_t peer, uint64_t now_ms);
+/* When it may, as far as is known now: not before now. */
+uint64_t rounds_pair_ms(const struct rounds *r, uint64_t peer, uint64_t now_ms);
 
 #endif

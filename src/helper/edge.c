@@ -91,7 +91,9 @@ static const struct rule rules[PRIVILEGE_OP_COUNT] = {
 /* Nothing stands where the address has no room for it. */
 static bool is_clean(const struct addr *a)
 {
-    static const uint8_t zero[sizeof(a->ip)];
+    static const uint8_t zero[sizeof(a->ip)], mapped[12] = {[10] = 0xff, [11] = 0xff};
+    if (a->family == ADDR_V6 && memcmp(a->ip, mapped, sizeof(mapped)) == 0)
+        return false; /* that is an IPv4 address */
     bool link = a->family == ADDR_V6 && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;
     size_t len = addr_ip_len(a);
     return (a->family == ADDR_NONE || len > 0) &&

@@ -74,14 +74,20 @@ int socket_sequenced(const struct privilege_request *q, struct privilege_reply *
 }
 
 /* The kernel lets us bind nothing else. */
+/* A network's broadcast address can be bound, and not connected to (EACCES). */
 bool socket_is_own(const struct addr *a)
 {
+    struct sockaddr_storage ss;
     struct addr own = *a;
     own.port = 0;
     int fd = open_bound(&own, SOCK_DGRAM, false);
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
+    if (fd < 0)
+        return false;
+    own.port = 1; /* nothing is sent */
+    socklen_t len = sockaddr_from_addr(&ss, &own);
+    bool is = connect(fd, (struct sockaddr *)&ss, len) == 0;
+    close(fd);
+    return is;
 }
 
 int socket_transparent(const struct privilege_request *q, struct privilege_reply *r,

@@ -26,6 +26,7 @@
 #include "host/via.h"
 #include "io/audit.h"
 #include "io/db.h"
+#include "io/gateway.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -42,7 +43,8 @@
 enum {
     HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
-    TELL_MS = 2500, /* not ready yet: what it waits for is said */
+    GOODBYE_MS = 1000, /* at the end: for what is under way to others */
+    TELL_MS = 2500,    /* not ready yet: what it waits for is said */
 };
 
 struct serve {
@@ -623,7 +625,10 @@ static int run_loop(struct serve *s, struct fault *f)
     netmon_close(netmon);
     detour_close(s->detour);
     local_commands_close(s->commands);
-    loop_run(h->loop);
+    if (!loop_finish(h->loop, GOODBYE_MS))
+        log_warn("not waited for any longer: the router or the resolver, which has not "
+                 "answered; a port mapping of this host ends by itself within %d s",
+                 GATEWAY_LEASE_S);
     free(h->visits); /* after the streams that are told here of their end */
     free(h->streams);
     free(s->answers);

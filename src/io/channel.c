@@ -34,8 +34,7 @@ enum {
     RECORD_MAX = 16384,
     RECORD_ADDS = 22,
     QUEUE_DEFAULT = 256 * 1024,
-    READS_PER_EVENT = 16,
-    LATE_ACK_MS = 200 /* as long as a kernel puts one off */
+    READS_PER_EVENT = 16
 };
 
 struct bytes {
@@ -464,6 +463,8 @@ static void do_read(struct channel *c)
             return;
         if (n == 0 || n == GNUTLS_E_PREMATURE_TERMINATION) {
             err = n == 0 ? POSTERN_ERR_CLOSED : broken(err);
+            if (n == 0 && !c->is_client) /* it is gone: NATs forget a reset soonest */
+                linger_reset(c->fd);
             die(c, err, postern_strerror(err));
             return;
         }
@@ -618,9 +619,8 @@ bool channel_was_reset(const struct channel *c, int err)
 bool channel_was_killed(const struct channel *c, int err)
 {
     struct tcp_facts f;
-    return channel_was_reset(c, err) && sock_unsent(c->fd) == 0 &&
-           tcp_read_facts(c->fd, &f) == 0 && f.probes == 0 &&
-           f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000 &&
+    return channel_was_reset(c, err) && tcp_was_reset_unasked(c->fd) &&
+           tcp_read_facts(c->fd, &f) == 0 &&
            (f.sent_ms < f.data_ms ? f.sent_ms : f.data_ms) < CHANNEL_ASKS_S * 1000;
 }
 

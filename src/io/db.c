@@ -17,6 +17,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/own_file.h"
 
 int db_from_errno(int e)
 {
@@ -142,6 +143,8 @@ int db_fault(const struct db *db, int err, struct fault *f)
             return fault_set(f, err, "'chmod u+rw' gives it back its mode",
                              "%.250s is this user's, and its mode forbids to use it",
                              path);
+        if (own_file_of_another(path, f) != 0)
+            return err;
         if (is_on_read_only_disk(path))
             return fault_set(f, err, "mount it for writing, or choose --state",
                              "%.250s is on a read-only disk", path);

@@ -21,7 +21,25 @@
 #include "io/sock.h"
 #include "io/sockaddr.h"
 
-enum { TRY_MS = 250, TRIES = 2, DISCOVER_MS = 800 };
+enum { TRY_MS = 250, TRIES = 2, DISCOVER_MS = 800, SLICE_MS = 50 };
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Whether something can be read within `ms`; not any more once nobody wants it. */
+static bool await_answer(const struct gateway_mapping *m, int fd, uint64_t ms)
+{
+    uint64_t end = now_ms() + ms, now;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    while (!m->unwanted && (now = now_ms()) < end)
+        if (poll(&p, 1, (int)(end - now < SLICE_MS ? end - now : SLICE_MS)) > 0)
+            return true;
+    return false;
+}
 
 static void say(struct gateway_mapping *m, const char *protocol, const char *what)
 {
@@ -67,15 +85,15 @@ static int open_towards(const struct addr *gateway, struct addr *own)
 }
 
 /* One request until it is answered; POSTERN_ERR_TIMEOUT when it is not. */
-static int pcp_ask(int fd, const struct pcp_map *map, struct pcp_answer *a)
+static int pcp_ask(const struct gateway_mapping *m, int fd, const struct pcp_map *map,
+                   struct pcp_answer *a)
 {
     uint8_t out[PCP_REQUEST_MAX], in[PCP_ANSWER_MAX];
     size_t len = pcp_encode_map(map, out);
-    for (int i = 0; i < TRIES; i++) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
+    for (int i = 0; i < TRIES && !m->unwanted; i++) {
         if (send(fd, out, len, MSG_NOSIGNAL) < 0 && errno == ECONNREFUSED)
             return POSTERN_ERR_REFUSED;
-        if (poll(&p, 1, TRY_MS << i) <= 0)
+        if (!await_answer(m, fd, (uint64_t)TRY_MS << i))
             continue;
         ssize_t n = recv(fd, in, sizeof(in), 0);
         if (n < 0)
@@ -84,37 +102,6 @@ static int pcp_ask(int fd, const struct pcp_map *map, struct pcp_answer *a)
             return 0;
     }
     return POSTERN_ERR_TIMEOUT;
-}
-
-static bool by_pcp(struct gateway_mapping *m, const struct addr *gateway)
-{
-    struct pcp_map map = {
-        .lifetime_s = GATEWAY_LEASE_S, .peer = m->peer, .tcp = m->tcp};
-    struct pcp_answer a = {0};
-    char words[48];
-    int fd = open_towards(gateway, &map.client);
-    if (fd < 0)
-        return false;
-    map.client.port = m->port;
-    memcpy(map.nonce, m->nonce, sizeof(map.nonce));
-    int rc = pcp_ask(fd, &map, &a);
-    if (rc == 0 && a.result == PCP_UNSUPP_OPTION) {
-        map.peer = (struct addr){0};
-        rc = pcp_ask(fd, &map, &a);
-    }
-    close(fd);
-    (void)snprintf(words, sizeof(words), "it refuses (result %u)", a.result);
-    if (rc == 0 && a.result == PCP_SUCCESS) {
-        m->external = a.external;
-        m->by = GATEWAY_PCP;
-        return true;
-    }
-    say(m, "PCP",
-        rc == POSTERN_ERR_TIMEOUT        ? "no answer"
-        : rc != 0                        ? "not spoken there"
-        : a.result == PCP_UNSUPP_VERSION ? "not spoken there"
-                                         : words);
-    return false;
 }
 
 static void undo_pcp(const struct gateway_mapping *m, const struct addr *gateway)
@@ -129,6 +116,39 @@ static void undo_pcp(const struct gateway_mapping *m, const struct addr *gateway
     size_t len = pcp_encode_map(&map, out);
     (void)!send(fd, out, len, MSG_NOSIGNAL);
     close(fd);
+}
+
+static bool by_pcp(struct gateway_mapping *m, const struct addr *gateway)
+{
+    struct pcp_map map = {
+        .lifetime_s = GATEWAY_LEASE_S, .peer = m->peer, .tcp = m->tcp};
+    struct pcp_answer a = {0};
+    char words[48];
+    int fd = open_towards(gateway, &map.client);
+    if (fd < 0)
+        return false;
+    map.client.port = m->port;
+    memcpy(map.nonce, m->nonce, sizeof(map.nonce));
+    int rc = pcp_ask(m, fd, &map, &a);
+    if (rc == 0 && a.result == PCP_UNSUPP_OPTION) {
+        map.peer = (struct addr){0};
+        rc = pcp_ask(m, fd, &map, &a);
+    }
+    close(fd);
+    if (rc == POSTERN_ERR_TIMEOUT && m->unwanted) /* it may have done it */
+        undo_pcp(m, gateway);
+    (void)snprintf(words, sizeof(words), "it refuses (result %u)", a.result);
+    if (rc == 0 && a.result == PCP_SUCCESS) {
+        m->external = a.external;
+        m->by = GATEWAY_PCP;
+        return true;
+    }
+    say(m, "PCP",
+        rc == POSTERN_ERR_TIMEOUT        ? "no answer"
+        : rc != 0                        ? "not spoken there"
+        : a.result == PCP_UNSUPP_VERSION ? "not spoken there"
+                                         : words);
+    return false;
 }
 
 /* ------------------------------------------------------------------------- NAT-PMP */
@@ -146,54 +166,19 @@ static bool natpmp_open(natpmp_t *n)
     return false;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* The library repeats by itself for minutes: ended here after NAT_PMP_MS. */
-static int natpmp_wait(natpmp_t *n, natpmpresp_t *r)
+static int natpmp_wait(const struct gateway_mapping *m, natpmp_t *n, natpmpresp_t *r)
 {
     uint64_t end = now_ms() + NAT_PMP_MS;
     int rc = NATPMP_TRYAGAIN;
-    while (rc == NATPMP_TRYAGAIN && now_ms() < end) {
-        struct pollfd p = {.fd = n->s, .events = POLLIN};
+    while (rc == NATPMP_TRYAGAIN && !m->unwanted && now_ms() < end) {
         struct timeval tv = {0};
         (void)getnatpmprequesttimeout(n, &tv);
         uint64_t ms = (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1;
-        (void)poll(&p, 1, (int)(ms < NAT_PMP_MS ? ms : NAT_PMP_MS));
+        (void)await_answer(m, n->s, ms < NAT_PMP_MS ? ms : NAT_PMP_MS);
         rc = readnatpmpresponseorretry(n, r);
     }
     return rc;
-}
-
-static bool by_nat_pmp(struct gateway_mapping *m)
-{
-    natpmp_t n;
-    natpmpresp_t r;
-    bool good = false;
-    if (!natpmp_open(&n)) {
-        say(m, "NAT-PMP", "no gateway is known");
-        return false;
-    }
-    int rc =
-        sendpublicaddressrequest(&n) < 0 ? NATPMP_ERR_SENDERR : natpmp_wait(&n, &r);
-    struct in_addr public_ip = rc == 0 ? r.pnu.publicaddress.addr : (struct in_addr){0};
-    if (rc == 0 && sendnewportmappingrequest(
-                       &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port,
-                       m->port, GATEWAY_LEASE_S) >= 0)
-        rc = natpmp_wait(&n, &r);
-    if (rc == 0) {
-        good = addr_from_bytes(&m->external, (const uint8_t *)&public_ip, 4,
-                               r.pnu.newportmapping.mappedpublicport) == 0;
-        m->by = GATEWAY_NAT_PMP;
-    } else {
-        say(m, "NAT-PMP", rc == NATPMP_TRYAGAIN ? "no answer" : "not spoken there");
-    }
-    closenatpmp(&n);
-    return good;
 }
 
 static void undo_nat_pmp(const struct gateway_mapping *m)
@@ -205,9 +190,40 @@ static void undo_nat_pmp(const struct gateway_mapping *m)
         &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port, 0, 0);
     closenatpmp(&n);
 }
-#else
-static bool by_nat_pmp(struct gateway_mapping *m)
+static bool by_nat_pmp(struct gateway_mapping *m, const struct addr *gateway)
 {
+    natpmp_t n;
+    natpmpresp_t r;
+    bool good = false;
+    (void)gateway; /* it finds it by itself */
+    if (!natpmp_open(&n)) {
+        say(m, "NAT-PMP", "no gateway is known");
+        return false;
+    }
+    int rc =
+        sendpublicaddressrequest(&n) < 0 ? NATPMP_ERR_SENDERR : natpmp_wait(m, &n, &r);
+    struct in_addr public_ip = rc == 0 ? r.pnu.publicaddress.addr : (struct in_addr){0};
+    if (rc == 0 && sendnewportmappingrequest(
+                       &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port,
+                       m->port, GATEWAY_LEASE_S) >= 0)
+        rc = natpmp_wait(m, &n, &r);
+    if (rc == 0) {
+        good = addr_from_bytes(&m->external, (const uint8_t *)&public_ip, 4,
+                               r.pnu.newportmapping.mappedpublicport) == 0;
+        m->by = GATEWAY_NAT_PMP;
+    } else {
+        say(m, "NAT-PMP", rc == NATPMP_TRYAGAIN ? "no answer" : "not spoken there");
+    }
+    closenatpmp(&n);
+    if (!good && m->unwanted) /* it may have done it */
+        undo_nat_pmp(m);
+    return good;
+}
+
+#else
+static bool by_nat_pmp(struct gateway_mapping *m, const struct addr *gateway)
+{
+    (void)gateway;
     say(m, "NAT-PMP", "not in this build");
     return false;
 }
@@ -270,10 +286,11 @@ static bool find_igd(struct igd *g)
     return rc == 1 || rc == 2;
 }
 
-static bool by_upnp(struct gateway_mapping *m)
+static bool by_upnp(struct gateway_mapping *m, const struct addr *gateway)
 {
     struct igd g;
     char external[64] = "", port[8], lease[8], peer[ADDR_TEXT_LEN];
+    (void)gateway;
     if (!can_ask()) {
         say(m, "UPnP", "this machine sends no question");
         return false;
@@ -323,6 +340,9 @@ static void undo_upnp(const struct gateway_mapping *m)
 
 void gateway_map(struct gateway_mapping *m)
 {
+    static bool (*const by[])(struct gateway_mapping * m,
+                              const struct addr *gateway) = {by_pcp, by_nat_pmp,
+                                                             by_upnp};
     struct addr gateway;
     m->by = GATEWAY_NONE;
     m->reason[0] = '\0';
@@ -330,8 +350,10 @@ void gateway_map(struct gateway_mapping *m)
         (void)snprintf(m->reason, sizeof(m->reason), "this network has no gateway");
         return;
     }
-    if (!by_pcp(m, &gateway) && !by_nat_pmp(m) && !by_upnp(m))
-        m->by = GATEWAY_NONE;
+    for (size_t i = 0; i < sizeof(by) / sizeof(by[0]) && !m->unwanted; i++)
+        if (by[i](m, &gateway))
+            return;
+    m->by = GATEWAY_NONE;
 }
 
 void gateway_unmap(const struct gateway_mapping *m)

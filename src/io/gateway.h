@@ -5,6 +5,7 @@
 #ifndef POSTERN_IO_GATEWAY_H
 #define POSTERN_IO_GATEWAY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "core/pcp.h"
@@ -23,6 +24,9 @@ struct gateway_mapping {
     struct addr external;
     char reason[160];
     char url[256], service[128]; /* UPnP: whom to tell when it is over */
+    /* Set from another thread: nobody wants it any more. gateway_map returns within a
+     * tenth of a second then; while UPnP is asked, when its library does. */
+    atomic_bool unwanted;
 };
 
 /* Makes or renews it; `by` is GATEWAY_NONE, with `reason`, when nobody would. */

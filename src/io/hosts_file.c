@@ -33,6 +33,22 @@ int hosts_file_set(const char *path, const char *owner, const struct hosts_name 
     return rc;
 }
 
+int hosts_file_owner(const char *path, size_t skip, char *owner, size_t cap,
+                     struct fault *f)
+{
+    struct textfile *t = malloc(sizeof(*t));
+    size_t at = 0;
+    if (t == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int rc = textfile_read(t, path, true, f);
+    for (size_t i = 0; rc == 0 && i <= skip; i++)
+        if (!hosts_text_next(t->text, t->len, &at, owner, cap))
+            rc = POSTERN_ERR_NOTFOUND;
+    textfile_free(t);
+    free(t);
+    return rc;
+}
+
 static bool is_same(const char *a, const char *b, bool *known)
 {
     struct stat one, other;

@@ -20,6 +20,13 @@ MUST_CHECK int hosts_file_set(const char *path, const char *owner,
                               struct fault *f);
 
 /*
+ * The owner of the first block in the file at `path` behind the first `skip` ones.
+ * POSTERN_ERR_NOTFOUND when there is none, and other errors with `f` filled.
+ */
+MUST_CHECK int hosts_file_owner(const char *path, size_t skip, char *owner, size_t cap,
+                                struct fault *f);
+
+/*
  * May what leads to 127.0.0.0/8 here be written into the file? False where a process
  * above this one sees the same file and another network (ip netns exec): there it would
  * mislead. Asks /proc, so call it before privileges are given up.

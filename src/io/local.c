@@ -73,6 +73,20 @@ static bool is_of(int fd, uid_t user)
     return cred.uid == geteuid() || cred.uid == user || cred.uid == 0;
 }
 
+/* Whose daemon may be at `path`, beside the own and root's: to root the owner's of the
+ * directory, whose files it goes by as well. */
+static uid_t whose(const char *path)
+{
+    char dir[PATH_MAX];
+    struct stat st;
+    (void)snprintf(dir, sizeof(dir), "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (geteuid() != 0 || slash == NULL || slash == dir)
+        return geteuid();
+    *slash = '\0';
+    return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) ? st.st_uid : geteuid();
+}
+
 /* False, with errno, when no descriptor is left. */
 static bool has_spare(struct local_server *s)
 {
@@ -558,7 +572,7 @@ int local_dial(const char *path, int *out)
                : errno == EAGAIN                          ? POSTERN_ERR_TIMEOUT
                : errno == EACCES                          ? POSTERN_ERR_PERM
                                                           : POSTERN_ERR_IO;
-    if (!is_of(fd, geteuid())) {
+    if (!is_of(fd, whose(path))) {
         (void)close(fd);
         return POSTERN_ERR_PERM;
     }

@@ -4,7 +4,8 @@
  * descriptor. What the operations mean is not known here.
  *
  * Only the daemon's own user and root are heard (SO_PEERCRED, mode 0600), and, if the
- * daemon says so, the owner of the directory.
+ * daemon says so, the owner of the directory. A command speaks to its own user's daemon
+ * and root's, and root's command to that of the directory's owner.
  */
 #ifndef POSTERN_IO_LOCAL_H
 #define POSTERN_IO_LOCAL_H

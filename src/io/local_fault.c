@@ -33,6 +33,21 @@ int local_fault_deaf(const struct statedir *s, const char *role, struct fault *f
                      role, h.pid);
 }
 
+/* Only root may go on with one of root's, and a third user's is nobody's here. */
+static int of_another(const struct statedir *s, const char *role, struct fault *f)
+{
+    char path[STATEDIR_SOCKET_LEN], advice[sizeof(f->advice)];
+    struct stat st;
+    statedir_socket(s, role, path);
+    if (stat(path, &st) != 0 || st.st_uid != 0 || geteuid() == 0)
+        return fault_set(f, POSTERN_ERR_PERM, "run this as the user who started it",
+                         "the running 'postern %s' belongs to another user", role);
+    (void)snprintf(advice, sizeof(advice), "run this with sudo and --state %.180s",
+                   s->path);
+    return fault_set(f, POSTERN_ERR_PERM, advice, "the running 'postern %s' is root's",
+                     role);
+}
+
 int local_fault(const struct statedir *s, const char *role, int err, struct fault *f)
 {
     char path[STATEDIR_SOCKET_LEN];
@@ -45,8 +60,7 @@ int local_fault(const struct statedir *s, const char *role, int err, struct faul
                              "the socket of the running 'postern %s' is this user's, "
                              "and its mode forbids to use it",
                              role);
-        return fault_set(f, err, "run this as the user who started it",
-                         "the running 'postern %s' belongs to another user", role);
+        return of_another(s, role, f);
     case POSTERN_ERR_TIMEOUT:
         return local_fault_silent(s, role, err, f);
     case POSTERN_ERR_PROTO:

@@ -25,6 +25,7 @@ struct loop {
     uint64_t fine_ns; /* what the timerfd is set to; 0: nothing */
     struct agenda fine;
     bool has_pool;
+    bool left;            /* given up with something under way */
     bool turning, called; /* in loop_turn; a timer was called in it */
     loop_cb on_session;
     void *on_session_ctx;
@@ -155,9 +156,28 @@ int loop_open(struct loop **out)
     return 0;
 }
 
+static void on_late(uv_timer_t *h)
+{
+    uv_stop(h->loop);
+}
+
+bool loop_finish(struct loop *l, uint64_t ms)
+{
+    uv_timer_t late;
+    (void)uv_timer_init(&l->uv, &late);
+    uv_update_time(&l->uv);
+    (void)uv_timer_start(&late, on_late, ms, 0);
+    uv_unref((uv_handle_t *)&late);
+    (void)uv_run(&l->uv, UV_RUN_DEFAULT);
+    l->left = uv_loop_alive(&l->uv) != 0;
+    uv_close((uv_handle_t *)&late, NULL);
+    (void)uv_run(&l->uv, UV_RUN_NOWAIT);
+    return !l->left;
+}
+
 void loop_close(struct loop *l)
 {
-    if (l == NULL)
+    if (l == NULL || l->left)
         return;
     watch_close(&l->fine_watch);
     if (l->fine_fd >= 0)

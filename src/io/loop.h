@@ -22,10 +22,17 @@
 struct loop;
 
 MUST_CHECK int loop_open(struct loop **out);
-/* Nothing may stand in it any more. NULL is fine. */
+/* Nothing may stand in it any more, but what loop_finish has left: then its memory
+ * stays. NULL is fine. */
 void loop_close(struct loop *l);
 /* Until loop_stop, or until there is nothing left that could call. */
 void loop_run(struct loop *l);
+/*
+ * As the last thing but loop_close: until there is nothing left, for goodbyes and for
+ * what threads do, at most `ms`. False: some of it is left, calls nobody any more, and
+ * keeps what it has.
+ */
+bool loop_finish(struct loop *l, uint64_t ms);
 /* Once: waits until something is due or ready, and calls it. */
 void loop_turn(struct loop *l);
 /* The same without waiting. */

@@ -105,3 +105,25 @@ int own_file_check(const char *dir, const char *path, struct fault *f)
                      "%.200s belongs to user %u, and its directory to user %u", path,
                      (unsigned)st.st_uid, (unsigned)above.st_uid);
 }
+
+int own_file_of_another(const char *path, struct fault *f)
+{
+    struct stat above, st;
+    char advice[240], dir[PATH_MAX];
+    int err = errno;
+    (void)snprintf(dir, sizeof(dir), "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    bool mine = stat(dir, &above) == 0 && above.st_uid == geteuid() &&
+                access(dir, W_OK | X_OK) == 0;
+    bool others = mine && lstat(path, &st) == 0 && st.st_uid != geteuid();
+    errno = err;
+    if (!others)
+        return 0;
+    (void)snprintf(advice, sizeof(advice), "run 'sudo chown -R %u %.180s'",
+                   (unsigned)geteuid(), dir);
+    return fault_set(f, POSTERN_ERR_PERM, advice,
+                     "%.200s belongs to user %u, and its directory to user %u", path,
+                     (unsigned)st.st_uid, (unsigned)geteuid());
+}

@@ -28,4 +28,10 @@ MUST_CHECK int own_file_read(const char *dir, const char *path);
  */
 MUST_CHECK int own_file_check(const char *dir, const char *path, struct fault *f);
 
+/*
+ * Of a file that could not be opened: it is another's, and the directory this user's.
+ * POSTERN_ERR_PERM with the chown to run; else 0, and errno is as it was.
+ */
+MUST_CHECK int own_file_of_another(const char *path, struct fault *f);
+
 #endif

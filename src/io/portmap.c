@@ -23,7 +23,8 @@ struct portmap {
 static void map(void *ctx)
 {
     struct portmap *p = ctx;
-    gateway_map(&p->mapping);
+    if (!p->mapping.unwanted) /* it may have waited for a thread */
+        gateway_map(&p->mapping);
 }
 
 static void unmap(void *ctx)
@@ -92,7 +93,7 @@ void portmap_close(struct portmap *p)
 {
     if (p == NULL)
         return;
-    p->closed = true;
+    p->closed = p->mapping.unwanted = true;
     timer_stop(&p->timer);
     if (!p->working)
         end(p);

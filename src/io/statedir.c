@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <sodium.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +31,8 @@ enum {
     LOCK_TELL_MS = 1000,
     LOCK_STEP_MS = 20,
     MADE_TRIES = 20,
-    MADE_PAUSE_MS = 50
+    MADE_PAUSE_MS = 50,
+    PASSWD_LEN = 4096
 };
 
 static const char *const key_migrations[] = {
@@ -82,12 +85,25 @@ static int state_fault(struct fault *f, int e, const char *path)
     }
 }
 
+/* Of HOME, or where that says nothing (cron, systemd, env -i) of the user's entry. */
+static int below_home(char *path, size_t cap)
+{
+    const char *home = getenv("HOME");
+    char text[PASSWD_LEN];
+    struct passwd p, *found = NULL;
+    if ((home == NULL || home[0] == '\0') &&
+        getpwuid_r(geteuid(), &p, text, sizeof(text), &found) == 0 && found != NULL)
+        home = p.pw_dir;
+    return home != NULL && home[0] == '/'
+               ? snprintf(path, cap, "%s/.local/state/postern", home)
+               : -1;
+}
+
 static int choose_path(char *path, size_t cap, const char *option)
 {
     const char *env = getenv("POSTERN_STATE");
     const char *xdg = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    int n = -1;
+    int n;
     path[0] = '\0';
     if (option != NULL)
         n = snprintf(path, cap, "%s", option);
@@ -97,11 +113,37 @@ static int choose_path(char *path, size_t cap, const char *option)
         n = snprintf(path, cap, STATEDIR_ROOT);
     else if (xdg != NULL && xdg[0] == '/')
         n = snprintf(path, cap, "%s/postern", xdg);
-    else if (home != NULL && home[0] == '/')
-        n = snprintf(path, cap, "%s/.local/state/postern", home);
+    else
+        n = below_home(path, cap);
     return n > 0 && (size_t)n < cap && strncmp(path, "~/", 2) != 0
                ? 0
                : POSTERN_ERR_INVALID;
+}
+
+/*
+ * Root makes it as the owner of the one above, who is to go on with it: with that
+ * user's rights, so that nothing there leads elsewhere and nothing is given away.
+ */
+static int make_one(const char *dir)
+{
+    char above[STATEDIR_PATH_LEN];
+    struct stat st;
+    (void)snprintf(above, sizeof(above), "%s", dir);
+    char *slash = strrchr(above, '/');
+    if (slash == NULL)
+        (void)snprintf(above, sizeof(above), ".");
+    else
+        slash[slash == above ? 1 : 0] = '\0';
+    if (geteuid() != 0 || stat(above, &st) != 0 || st.st_uid == 0)
+        return mkdir(dir, 0700);
+    gid_t group = getegid();
+    (void)setfsgid(st.st_gid);
+    (void)setfsuid(st.st_uid);
+    int rc = mkdir(dir, 0700), err = errno;
+    (void)setfsuid(0);
+    (void)setfsgid(group);
+    errno = err;
+    return rc;
 }
 
 /* mkdir -p, all of them private; errno is left on failure. */
@@ -113,7 +155,7 @@ static int make_dirs(const char *path)
         if (*at != '/')
             continue;
         *at = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+        if (make_one(part) != 0 && errno != EEXIST) {
             int err = errno; /* of a directory that is there it says nothing */
             if (access(part, F_OK) != 0) {
                 errno = err;
@@ -122,7 +164,7 @@ static int make_dirs(const char *path)
         }
         *at = '/';
     }
-    return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;
+    return make_one(part) == 0 || errno == EEXIST ? 0 : -1;
 }
 
 /* Who became root with sudo, in a directory of their own, knows whose it is. */
@@ -163,8 +205,8 @@ static int nameless(const char *path, struct fault *f)
                          "stands",
                          path);
     return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
-                     "there is no usable state directory: HOME is not set, or the name "
-                     "is empty or too long");
+                     "there is no usable state directory: HOME is not set and the list "
+                     "of users names no home, or the name is empty or too long");
 }
 
 /* One that is there. */
@@ -309,6 +351,8 @@ static int take_lock(const struct statedir *s, const char *role, unsigned patien
     int lock = own_file_open(s->path, path, O_RDWR);
     if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
         lock = open_what_is_there(s, path);
+    if (lock < 0 && errno == EACCES && own_file_of_another(path, f) != 0)
+        return POSTERN_ERR_PERM;
     if (lock < 0)
         return state_fault(f, errno, errno == ELOOP ? path : s->path);
     if (!lock_within(lock, role, patience_ms)) {

@@ -12,6 +12,7 @@
 #include "io/egress.h"
 #include "io/helper.h"
 #include "io/oserr.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
 
 /* ICMP quotes the packet it is about: one whose TTL has run down says nothing to us. */
@@ -165,6 +166,14 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
     f->scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
     f->window_shift = info.tcpi_rcv_wscale;
     return 0;
+}
+
+bool tcp_was_reset_unasked(int fd)
+{
+    enum { LATE_ACK_MS = 200 }; /* as long as a kernel puts one off */
+    struct tcp_facts f;
+    return sock_unsent(fd) == 0 && tcp_read_facts(fd, &f) == 0 && f.probes == 0 &&
+           f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000;
 }
 
 bool tcp_has_crossed(int fd)

@@ -80,6 +80,13 @@ struct tcp_facts {
  */
 bool tcp_has_crossed(int fd);
 
+/*
+ * Of a connection that was reset: nothing of ours was under way to which a router that
+ * has forgotten it could have answered so, but perhaps the answer to a keepalive of the
+ * other end's kernel, of which ours does not tell.
+ */
+bool tcp_was_reset_unasked(int fd);
+
 /* POSTERN_ERR_IO, and zeroes, for another socket than TCP's. */
 MUST_CHECK int tcp_read_facts(int fd, struct tcp_facts *f);
 

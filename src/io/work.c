@@ -1,6 +1,7 @@
 /* libuv's pool of threads; see work.h. */
 #include "io/work.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -13,10 +14,13 @@ struct work {
     void *ctx;
 };
 
+static atomic_uint under_way;
+
 static void on_run(uv_work_t *w)
 {
     struct work *work = (struct work *)(void *)w;
     work->run(work->ctx);
+    under_way--;
 }
 
 static void on_done(uv_work_t *w, int status)
@@ -40,7 +44,10 @@ static int queue(struct loop *l, struct work *work)
     small = before;
     small.rlim_cur = LACK_THREAD_STACK;
     lower = lower && setrlimit(RLIMIT_STACK, &small) == 0;
+    under_way++;
     int rc = uv_queue_work(loop_uv(l), &work->uv, on_run, on_done);
+    if (rc != 0)
+        under_way--;
     if (lower)
         (void)setrlimit(RLIMIT_STACK, &before);
     return rc;
@@ -56,4 +63,9 @@ int work_start(struct loop *l, loop_cb run, loop_cb done, void *ctx)
         return 0;
     free(work);
     return POSTERN_ERR_NOMEM;
+}
+
+bool work_is_left(void)
+{
+    return under_way > 0;
 }

@@ -10,5 +10,8 @@
  * nobody asks. POSTERN_ERR_NOMEM: neither is called.
  */
 MUST_CHECK int work_start(struct loop *l, loop_cb run, loop_cb done, void *ctx);
+/* A thread has still to do with what was started, in any loop: exit() would wait for
+ * it, and _exit() does not. */
+bool work_is_left(void);
 
 #endif

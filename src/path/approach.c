@@ -16,6 +16,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
+#include "path/accept.h"
 #include "path/kind.h"
 #include "path/offer.h"
 
@@ -55,8 +56,9 @@ struct approach {
     struct timer timer;
     struct pace said; /* used unless the configuration has one */
     struct target target;
-    Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
-    Introduce_mark_t unpaired; /* of the Introduce whose pair waits; or empty */
+    Offer *held;       /* direct kinds wait with it for approach_admit; else NULL */
+    uint64_t admit_ms; /* that, by the clock; UINT64_MAX: by something else */
+    struct accept accept;
     bool busy, freed;
 };
 
@@ -157,22 +159,6 @@ static uint64_t offer_space_ms(const struct approach *a)
     return queued_ms < OFFER_SPACE_MS ? queued_ms : OFFER_SPACE_MS;
 }
 
-/* A pair that may not be made before the handshake is over is asked for then. */
-static void send_accept(struct approach *a, Introduce_mark_t mark)
-{
-    Control m = {.which_body = Control_accept_tag};
-    Accept *ac = &m.body.accept;
-    ac->no_pair = !allows(a, PATH_RELAY) || !target_may_pair(a);
-    a->unpaired.size = 0;
-    if (ac->no_pair && allows(a, PATH_RELAY) && !a->established)
-        a->unpaired = mark;
-    ac->listed = !a->config.unlisted;
-    ac->mark.size = mark.size;
-    memcpy(ac->mark.bytes, mark.bytes, mark.size);
-    if (send_control(a, &m) != 0)
-        log_debug("the broker could not be told of a session");
-}
-
 /* ---------------------------------------------------------------------- scheduling */
 
 /* What is due then may be said not before this. */
@@ -197,12 +183,12 @@ static uint64_t offer_at_ms(const struct approach *a)
 
 static void schedule(struct approach *a)
 {
-    uint64_t now_us = clock_us(), at = UINT64_MAX;
+    uint64_t now_us = clock_us(), at = min64(a->admit_ms, accept_due_ms(&a->accept, a));
     uint64_t ladder_us =
         a->lead != NULL ? ladder_deadline_us(&a->lead->ladder) : UINT64_MAX;
     loop_refresh(a->config.net->loop);
     uint64_t now = loop_now_ms(a->config.net->loop);
-    if (ladder_us != UINT64_MAX)
+    if (ladder_us != UINT64_MAX) /* a client's: nothing else waits */
         at = now + (ladder_us > now_us ? (ladder_us - now_us) / 1000 + 1 : 0);
     /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer.
      */
@@ -285,6 +271,15 @@ static void climb(struct approach *a)
     }
 }
 
+static void begin_waiting(struct approach *a)
+{
+    uint64_t now = loop_now_ms(a->config.net->loop);
+    if (now >= accept_due_ms(&a->accept, a))
+        accept_ask(&a->accept, a);
+    if (now >= a->admit_ms)
+        approach_admit(a);
+}
+
 /* True when it was freed meanwhile, and is gone now. */
 static bool leave(struct approach *a)
 {
@@ -304,6 +299,8 @@ static void run(struct approach *a)
     loop_refresh(a->config.net->loop);
     if (a->lead != NULL)
         climb(a);
+    else
+        begin_waiting(a);
     if (!a->freed)
         send_due(a);
     if (!leave(a))
@@ -556,7 +553,7 @@ static void take_introduce(struct approach *a, const Introduce *in)
     take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes, in->sealed.size);
     if (a->freed)
         return;
-    send_accept(a, in->mark);
+    accept_say(&a->accept, a, in->mark);
     approach_offer_soon(a); /* our answer */
     take_packet(a, in->early.bytes, in->early.size);
 }
@@ -643,6 +640,7 @@ static struct approach *approach_new(const struct approach_config *c)
     if (a->config.said == NULL)
         a->config.said = &a->said;
     a->generation = 1;
+    a->admit_ms = UINT64_MAX;
     a->peer_relays = true;
     list_init(&a->paths);
     timer_init(&a->timer, c->net->loop, on_timer, a);
@@ -718,7 +716,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (!holds_back(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    send_accept(a, in->mark);
+    accept_say(&a->accept, a, in->mark);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -732,6 +730,12 @@ static void say_done(struct approach *a)
     Control m = {.which_body = Control_done_tag};
     if (a->lead != NULL && uplink_is_up(a->config.uplink) && send_control(a, &m) != 0)
         log_debug("the broker was not told that an approach is over");
+}
+
+void approach_settle(struct approach *a)
+{
+    LIST_EACH (struct path, p, &a->paths, link)
+        p->settled = true;
 }
 
 void approach_free(struct approach *a)
@@ -777,10 +781,14 @@ struct path *approach_first_path(struct approach *a)
 static void begin_held(struct approach *a)
 {
     target_proven(a);
-    if (a->unpaired.size > 0)
-        send_accept(a, a->unpaired);
-    if (a->held != NULL && !a->config.unlisted)
+    accept_ask(&a->accept, a);
+    if (a->held == NULL || a->config.unlisted)
+        return;
+    a->admit_ms = loop_now_ms(a->config.net->loop) + TARGET_BRIEF_MS;
+    if (target_may_hasten(a))
         approach_admit(a);
+    else
+        poke(a);
 }
 
 void approach_set_established(struct approach *a)
@@ -802,6 +810,7 @@ void approach_admit(struct approach *a)
 {
     Offer *offer = a->held;
     a->held = NULL;
+    a->admit_ms = UINT64_MAX;
     a->config.unlisted = false;
     for (unsigned k = 0; k < PATH_KIND_COUNT && offer != NULL; k++)
         if (path_kind_is_direct((enum path_kind)k))

@@ -65,6 +65,9 @@ MUST_CHECK int approach_new_client(struct approach **out,
                                    const struct approach_config *c);
 MUST_CHECK int approach_new_host(struct approach **out, const struct approach_config *c,
                                  const Offer *offer, const Introduce *in);
+/* Its session is over, and the peer has said so: its paths end as NATs forget soonest.
+ */
+void approach_settle(struct approach *a);
 /* on_path_gone is called for each path first. Fine inside events. NULL is fine. */
 void approach_free(struct approach *a);
 

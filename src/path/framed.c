@@ -298,7 +298,8 @@ void framed_free(struct framed *f)
     watch_close(&f->watch);
     /* IPv6 routes outlive an address: who is told of an end takes it for the program's
      */
-    if (netmon_way_of(&f->base.local, &f->base.remote) == NETMON_WAY_GONE)
+    if (netmon_way_of(&f->base.local, &f->base.remote) == NETMON_WAY_GONE ||
+        f->base.settled) /* NATs keep what ends in order for minutes */
         linger_reset(f->fd);
     close(f->fd);
     free(f->rx);

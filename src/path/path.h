@@ -66,6 +66,7 @@ struct path {
     uint32_t rtt_us;           /* as the kind measured it, 0 when it did not */
     bool meagre;               /* carries little: taken when no other answers */
     bool ended;                /* a stream that the other end closed in order */
+    bool settled;              /* its session is over and nothing is under way on it */
     bool answered;             /* UDP: who is there got a packet of ours, and said so */
     bool silent;               /* its user keeps it although it answers nothing */
     uint64_t silent_since_us;

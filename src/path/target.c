@@ -314,6 +314,16 @@ bool target_may_begin(struct approach *a)
             rounds_take(&c->net->budget->rounds, beginner(a), clock_us() / 1000));
 }
 
+static struct rounds *rounds_of(const struct approach *a)
+{
+    return &approach_config_of(a)->net->budget->rounds;
+}
+
+bool target_may_hasten(struct approach *a)
+{
+    return rounds_take_eager(rounds_of(a), beginner(a), clock_us() / 1000);
+}
+
 bool target_may_approach(struct approach *a)
 {
     struct target *t = approach_target(a);
@@ -321,14 +331,30 @@ bool target_may_approach(struct approach *a)
     t->pair_paid = t->round_paid = t->pair_paid && take_unproven(a);
     if (!t->pair_paid)
         target_proven(a); /* one without the other is of no use */
-    return t->pair_paid;
+    return t->pair_paid && target_may_hasten(a);
 }
 
 bool target_may_pair(struct approach *a)
 {
     static const struct pace_policy pairs = {PAIRS_AT_ONCE, PAIRS_EVERY_MS};
     struct target *t = approach_target(a);
-    return is_paid(a, &t->pair_paid) && pace_take(&t->pairs, &pairs, clock_us() / 1000);
+    uint64_t now_ms = clock_us() / 1000;
+    t->pair_waits = false;
+    if (!is_paid(a, &t->pair_paid) || pace_free_ms(&t->pairs, &pairs, now_ms) > now_ms)
+        return false;
+    t->pair_waits = !rounds_take_pair(rounds_of(a), beginner(a), now_ms);
+    if (t->pair_waits)
+        return false;
+    pace_spend(&t->pairs, &pairs, now_ms);
+    return true;
+}
+
+uint64_t target_pair_wait_ms(struct approach *a)
+{
+    uint64_t now_ms = clock_us() / 1000;
+    if (!approach_target(a)->pair_waits)
+        return 0;
+    return rounds_pair_ms(rounds_of(a), beginner(a), now_ms) - now_ms + 1;
 }
 
 void target_proven(struct approach *a)

@@ -20,6 +20,7 @@
 enum {
     TARGET_VOUCHED_MAX = 8,
     TARGET_MARKS_MAX = 4,
+    TARGET_BRIEF_MS = 1000,         /* many sessions are over by then */
     TARGET_VOUCHED_MS = 15 * 60000, /* how long the broker's word counts */
 };
 
@@ -42,6 +43,7 @@ struct target {
     /* Host: begun before the handshake is over, and what of it is paid beforehand. */
     struct rounds_unproven unproven;
     bool pair_paid, round_paid;
+    bool pair_waits; /* for the device's turn */
     struct pace pairs;
 };
 
@@ -104,8 +106,14 @@ bool target_may_begin(struct approach *a);
  * and its first round at once. False: both wait for the handshake, which Carry brings.
  */
 bool target_may_approach(struct approach *a);
+/* Host: after the handshake, direct kinds may begin before the session has lived for
+ * TARGET_BRIEF_MS, of all that its device begins; it counts. */
+bool target_may_hasten(struct approach *a);
 /* Host: a relay pair may be made now, of all that the peer asks for; it counts. */
 bool target_may_pair(struct approach *a);
+/* Where it was refused for what its device has had: in how long its turn comes. Else 0.
+ */
+uint64_t target_pair_wait_ms(struct approach *a);
 /* Host: the handshake is over. */
 void target_proven(struct approach *a);
 /* It is over before a direct path would help. */

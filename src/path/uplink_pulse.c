@@ -24,7 +24,10 @@ enum {
 /* When a ping was not answered for so long, a second connection is begun beside. */
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or two: something is wrong already */
-#define PATIENCE_WATCH_US 150000u      /* and two, for the answer of a kernel */
+#define PATIENCE_HASTE_US                                                              \
+    100000u                       /* or half of one: the dial takes another, and is    \
+                                     dropped unless that comes before the answer */
+#define PATIENCE_WATCH_US 150000u /* and two, for the answer of a kernel */
 #define PATIENCE_CHANGE_US                                                             \
     100000u /* or two: the network is another one, or may be                           \
              */
@@ -189,8 +192,10 @@ void uplink_on_up_timer(struct uplink *u)
 
 void uplink_suspect(struct uplink *u)
 {
-    if (u->state == UPLINK_UP)
-        ping(u, 2, uplink_may_go_round(u) ? PATIENCE_CHANGE_US : PATIENCE_SUSPECT_US);
+    if (u->state == UPLINK_UP && uplink_may_go_round(u))
+        ping(u, 2, PATIENCE_CHANGE_US);
+    else if (u->state == UPLINK_UP)
+        ping(u, 0, max64(PATIENCE_HASTE_US, uplink_rtt_us(u) / 2));
     else if (!u->fatal)
         uplink_hurry(u);
 }

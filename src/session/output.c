@@ -260,8 +260,9 @@ static struct stream *next_stream(struct session *s, uint64_t flying)
         s->owed_bytes = 0;
     if (datagrams && !turn)
         return NULL;
+    bool mute = paths_is_mute(&s->net, clock_us());
     return stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
-                            turn || flight_room(s, flying, false) > 0,
+                            turn || (!mute && flight_room(s, flying, false) > 0),
                             turn || flight_room(s, flying, true) > 0);
 }
 

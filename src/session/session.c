@@ -333,6 +333,11 @@ void session_close(struct session *s, uint64_t code, const char *reason)
     round_stop(s);
 }
 
+bool session_is_ended_by_peer(const struct session *s)
+{
+    return ngtcp2_conn_in_draining_period(s->conn) != 0;
+}
+
 void session_free(struct session *s)
 {
     if (s == NULL || s->use == USE_FREED)

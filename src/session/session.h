@@ -124,6 +124,8 @@ MUST_CHECK int session_new_server(struct session **out, const struct session_con
                                   size_t len);
 /* Tells the peer, with `code` and `reason`, on the path in use. No event follows. */
 void session_close(struct session *s, uint64_t code, const char *reason);
+/* The peer has said that it is over: it waits for nothing of ours any more. */
+bool session_is_ended_by_peer(const struct session *s);
 /* Never inside stream events; inside session events is fine. NULL is fine. */
 void session_free(struct session *s);
 

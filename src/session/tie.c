@@ -411,6 +411,8 @@ void tie_free(struct tie *t)
     if (t == NULL)
         return;
     STATE_GO(tie_next, t->state, TIE_OVER);
+    if (t->session != NULL && session_is_ended_by_peer(t->session))
+        approach_settle(t->approach);
     approach_free(t->approach); /* first: it takes the paths from the session */
     session_free(t->session);
     free(t);

@@ -45,7 +45,7 @@ def test_with_nothing_there_it_makes_nothing(here):
                                         ("", "HOME is not set"), ("/proc/version", "is not a directory")])
 def test_where_no_state_can_be_made(here, home, what):
     here.state, here.more_env = "", {"HOME": home, "XDG_STATE_HOME": ""}
-    here.wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    here.wrapper = ["setpriv", "--reuid=54321", "--regid=65534", "--clear-groups"]
     found = checks(here.run("doctor"))["state"]
     assert found["state"] == "bad" and what in found["what"] and "--state" in found["do"], found
     assert here.run("keys").status == 1, "as doctor says"

@@ -6,6 +6,7 @@ Each test prints its figure, which docs/SECURITY.md states.
 
 import os
 import re
+import signal
 import time
 
 import pytest
@@ -153,6 +154,41 @@ def test_listed_clients_that_only_introduce_themselves_fill_no_nat(gate):
     wait_until(lambda: standing() == 2, 15, "the pair stands")
     wait_direct(g.connect("7000", None, "--state", states[1]))
     wait_direct(g.connect("7000"))
+
+
+def sessions_of(nat):
+    """What a NAT in user space has in its table now."""
+    nat.poll_output()
+    told = len([e for e in nat.events if e.get("event") == "usernat"])
+    nat.signal(signal.SIGUSR2)
+
+    def reports():
+        nat.poll_output()
+        return [e for e in nat.events if e.get("event") == "usernat"]
+    wait_until(lambda: len(reports()) > told, 5, "the NAT's report")
+    return reports()[-1]
+
+
+def test_a_loop_of_short_commands_fills_no_nat(gate):
+    """Sessions that a listed device begins and ends in order, several a second: each left
+    its relay connections in both NATs' tables for minutes, and its questions and checks."""
+    table = "seed=2,sessions-max=1024,rst-closes,udp-ms=60000,tcp-transitory-ms=120000"
+    g = gate(host=f"user:cone,{table}", client=f"user:cone,{table}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    host, client = g.topo.usernats["a"], g.topo.usernats["b"]
+    before = [sessions_of(nat)["sessions"] for nat in (host, client)]
+    loop = ("for i in $(seq 30); do \"$0\" ping \"$1\" --count 1 >/dev/null || exit 1; done")
+    procs = [g.programs.start(g.topo.client.ns, f"loop{i}", "sh", "-c", loop,
+                              g.client.program, HOST, env=g.client.env) for i in range(4)]
+    for proc in procs:
+        assert proc.wait(90) == 0, proc.stderr
+    after = [sessions_of(nat) for nat in (host, client)]
+    grown = [a["sessions"] - b for a, b in zip(after, before)]
+    print(f"120 sessions: {grown} entries in the host's NAT and in the client's, {after}")
+    assert grown[0] <= 90, grown
+    assert all(a["refused"] == 0 for a in after), after
+    wait_direct(g.connect("7000"))   # and a session that stays becomes direct
 
 
 FORGED = """table ip forged {{

@@ -91,6 +91,16 @@ def ssh_home(h, sshd):
         f.write("StrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n")
 
 
+def users_state(g, work):
+    """A copy of the client's state directory that is an ordinary user's."""
+    os.chmod(work, 0o755)
+    state = f"{work}/user"
+    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
+        os.chown(path, NOBODY, NOBODY)
+    return state
+
+
 @pytest.mark.needs("ssh", "sshd", "curl", "nginx")
 def test_programs_know_the_name(house, work):
     h = house("22", "web=8080")
@@ -156,6 +166,25 @@ def test_a_killed_one_is_cleaned_by_the_next(house):
     assert h.hosts() == BEFORE
 
 
+@pytest.mark.needs("setpriv")
+def test_names_of_another_directory_are_cleaned_too(house, work):
+    """sudo postern up --state DIR was killed; who cleans up need not know with what it ran."""
+    h = house("7000")
+    state = users_state(h.g, work)
+    up = h.up("--state", state)
+    wait_until(h.has_name, what="the name")
+    assert h.g.client.run("up", "--clean-names", json=False).stderr == "" and h.has_name(), "it runs"
+    up.kill()
+    assert h.has_name()
+    env = {"POSTERN_STATE": state}
+    done = h.run("setpriv", f"--reuid={NOBODY}", "--clear-groups", "env", *(f"{k}={v}" for k, v in env.items()),
+                 postern(), "up", "--clean-names")
+    assert done.status == 1 and f"sudo postern up --clean-names --state {state}" in done.stderr, done.stderr
+    done = h.g.client.run("up", "--clean-names", json=False)
+    assert done.status == 0 and f"with {state}, which does not run any more" in done.stderr, done.stderr
+    assert h.hosts() == BEFORE
+
+
 def test_hosts_that_join_have_their_names_at_once(house, work):
     h = house("7000")
     g = h.g
@@ -214,11 +243,7 @@ def test_the_file_of_another_network_is_left_alone(house):
 @pytest.mark.needs("setpriv")
 def test_an_ordinary_user_is_told_what_to_do(house, work):
     h = house("7000")
-    os.chmod(work, 0o755)
-    state = f"{work}/user"
-    shutil.copytree(h.g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
-    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
-        os.chown(path, NOBODY, NOBODY)
+    state = users_state(h.g, work)
     up = h.g.programs.start(h.g.topo.client.ns, "up", *h.wrapper, "setpriv",
                             f"--reuid={NOBODY}", "--clear-groups", postern(), "up",
                             env={"POSTERN_STATE": state, "POSTERN_NAMES": ""})
@@ -233,11 +258,7 @@ def test_root_may_run_it_with_a_users_state(house, work):
     """sudo postern up --state DIR, and afterwards the user goes on alone."""
     h = house("7000")
     g = h.g
-    os.chmod(work, 0o755)
-    state = f"{work}/user"
-    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
-    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
-        os.chown(path, NOBODY, NOBODY)
+    state = users_state(g, work)
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")
     up.wait_event("service")
@@ -260,11 +281,7 @@ def test_what_root_started_answers_the_states_owner(house, work):
     """The owner's commands beside `sudo postern up --state DIR`, and nobody else's."""
     h = house("7000")
     g = h.g
-    os.chmod(work, 0o755)
-    state = f"{work}/user"
-    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
-    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
-        os.chown(path, NOBODY, NOBODY)
+    state = users_state(g, work)
     g.client.more_env["SUDO_UID"] = str(NOBODY)
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")

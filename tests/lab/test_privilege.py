@@ -152,9 +152,11 @@ def request(op, local=addr(), remote=addr(), sequence=0, peer_sequence=0, hops=0
 class Asked:
     """The real helper, or its keeper, at the other end of our pair."""
 
-    def __init__(self, name=HELPER):
+    def __init__(self, name=HELPER, first=()):
+        """`first`: what runs it."""
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.proc = subprocess.Popen([name], executable=helper_path(), pass_fds=[3],
+        self.proc = subprocess.Popen([*first, helper_path()] if first else [name], pass_fds=[3],
+                                     executable=None if first else helper_path(),
                                      preexec_fn=lambda: os.dup2(theirs.fileno(), 3))
         theirs.close()
         self.ours.settimeout(5)
@@ -207,6 +209,12 @@ NO_REQUESTS = [
     ("raw packets from nowhere", request(ARRANGE_ANSWER, addr("0.0.0.0", 4000), PEER), "no usable address of this"),
     ("raw packets from another", request(ARRANGE, addr("192.0.2.9", 4000), PEER), "not this machine"),
     ("300 hops", request(ARRANGE, addr("10.0.0.1", 4000), PEER, hops=300), "a field has a value"),
+    ("IPv4 in IPv6's form", request(ARRANGE, addr("::ffff:10.0.0.1", 4000), PEER), "no usable address of this"),
+    ("a peer in IPv6's form", request(TRANSPARENT, addr("2001:db8::1", 53), addr("::ffff:192.0.2.7", 4000)),
+     "no usable address of a peer"),
+    ("a source in IPv6's form", request(KNOCK_ADD, addr(port=5000), sources=[addr("::ffff:192.0.2.7", 4000)]),
+     "no usable sources"),
+    ("any address in IPv6's form", request(SEQUENCED, addr("::ffff:0.0.0.0", 4000)), "no usable address of this"),
     ("options that are none", request(ARRANGE, addr("10.0.0.1", 4000), PEER, ways=0x80), "a field has a value"),
     ("a scale of 15", request(ARRANGE, addr("10.0.0.1", 4000), PEER, peer_ways=15), "a field has a value"),
     ("a gate at port 0", request(GATE), "port is not given"),
@@ -237,6 +245,20 @@ def test_the_helper_refuses_what_its_table_does_not_allow():
                 assert "nothing may come along" in helper.ask(request(HELLO), fd.fileno())[1]
                 helper.ask(request(HELLO), fd.fileno(), fd.fileno())
         wait_until(lambda: helper.descriptors() == before, 5, "what came along is kept by nobody")
+
+
+@pytest.mark.parametrize("op", [ARRANGE, ARRANGE_ANSWER])
+def test_no_network_is_sent_from_in_whole(op):
+    """A network's broadcast address can be bound as if it were this machine's; raw packets
+    that have it as their source would be answered by all machines there."""
+    net = ("ip link add lan type veth peer name far; ip address add 10.77.0.1/24 broadcast + dev lan; "
+           'ip link set lan up; ip link set far up; exec "$0"')
+    with Asked(first=["unshare", "--net", "sh", "-c", net]) as helper:
+        for own in ("10.77.0.255", "10.77.0.0", "10.77.0.2"):
+            err, why, _ = helper.ask(request(op, addr(own, 4000), addr("10.77.0.9", 4000)))
+            assert err != 0 and "not this machine" in why, (own, err, why)
+        err, why, _ = helper.ask(request(op, addr("10.77.0.1", 4000), addr("10.77.0.9", 4000)))
+        assert "not this machine" not in why, why
 
 
 def test_what_a_number_is_chosen_for_listens_on_no_port_that_needs_a_right():

@@ -92,9 +92,12 @@ def test_a_second_serve_names_reload(stood):
         assert f"publishes as {HOST}: {', '.join(wanted)}" in g.host.run(command, json=False).stdout
     assert g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 100 1\n").status == 0
     says(g.host.run("serve", "--add", json=False), 2, "nothing is named", "postern serve --add web=8080")
-    says(g.host.run("serve", "--add", "web=81", json=False), 2, "two services are called 'web'")
+    says(g.host.run("serve", "--add", "web=81", json=False), 2, "another service called 'web' is published already",
+         "--add web-2=81")
     done = g.host.run("serve", "--reload", "web=8080", json=False)
-    assert done.stdout == "read again: 1 service(s): web; no longer published: peer, dns, file\n"
+    said = done.stdout.splitlines()
+    assert said[0] == "read again: 1 service(s): web; no longer published: peer, dns, file" and len(said) == 2
+    assert "127.0.0.1:8080  nothing listens there yet: start it" in said[1], said
     assert g.host_proc.terminate() == 0
     assert "publishes as home: web=8080, while 'postern serve' runs" in g.host.run("ls", json=False).stdout
 

@@ -330,7 +330,7 @@ static void test_a_census_without_end(void **state)
             silences += a.type == PATHS_SILENT && now_us < cut_us;
             if (a.type != PATHS_DEAD)
                 continue;
-            dead_us = a.id == 2 ? now_us : 0;
+            dead_us = a.id == 2 ? now_us : dead_us;
             dead++;
             paths_remove(&p, a.id, now_us);
             assert_int_equal(paths_add(&p, ++last, false, now_us), 0);
@@ -629,6 +629,33 @@ static void test_forced(void **state)
     run_for(&n, 100 * MS);
     assert_int_equal(paths_current(&n.side[1]), 2);
     assert_int_equal(paths_current(&n.side[0]), 2);
+}
+
+/* Everything is forgotten just after a move to a far path: to ask again and again which
+ * way the host sends puts no doubt off. And bulk is kept back until something answers.
+ */
+static void test_lost_just_after_a_move(void **state)
+{
+    struct net n;
+    struct paths *p = &n.side[1];
+    (void)state;
+    net_init(&n, 2, 170 * MS);
+    run_for(&n, 3 * S);
+    paths_want(p, 2, n.now_us);
+    for (unsigned i = 0; i < 3000 && paths_current(p) != 2; i++)
+        run_for(&n, MS);
+    assert_int_equal(paths_current(p), 2);
+    for (unsigned i = 0; i < 2; i++)
+        n.ways[i].up = n.ways[i].down = false;
+    uint64_t cut_us = n.now_us;
+    paths_on_sent(p, false, cut_us);
+    assert_false(paths_is_mute(p, cut_us + 340 * MS));
+    while (!p->census && n.now_us < cut_us + 10 * S)
+        run_for(&n, MS);
+    assert_in_range(n.now_us - cut_us, 1, 1500 * MS);
+    assert_true(paths_is_mute(p, n.now_us));
+    paths_on_progress(p, n.now_us);
+    assert_false(paths_is_mute(p, n.now_us));
 }
 
 /* What was wished for falls silent for a moment: it is left, and come back to. */
@@ -949,6 +976,7 @@ int main(void)
         cmocka_unit_test(test_wish_in_census),
         cmocka_unit_test(test_far_wish),
         cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_lost_just_after_a_move),
         cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_base_does_not_pass),

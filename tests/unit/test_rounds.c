@@ -127,6 +127,46 @@ static void test_proven_ones_are_not_counted(void **state)
     assert_int_equal(n, ROUNDS_UNPROVEN_AT_ONCE);
 }
 
+/* Sessions that are over at once, 20 a second of each of many devices. */
+static void test_brief_sessions_go_for_little(void **state)
+{
+    (void)state;
+    for (uint64_t devices = 1; devices <= 20; devices += 19) {
+        struct rounds r = {0};
+        unsigned n = 0;
+        for (unsigned at = 0; at < A_MINUTE_MS; at += 50)
+            for (uint64_t peer = 1; peer <= devices; peer++)
+                n += rounds_take_eager(&r, peer, begin_ms + at);
+        assert_true(n <= devices * (ROUNDS_EAGER_AT_ONCE +
+                                    A_MINUTE_MS / ROUNDS_EAGER_EVERY_MS));
+        assert_true(n <= ROUNDS_EAGER_ALL_AT_ONCE +
+                             A_MINUTE_MS / ROUNDS_EAGER_ALL_EVERY_MS +
+                             devices * (ROUNDS_EAGER_FIRST +
+                                        A_MINUTE_MS / ROUNDS_EAGER_FIRST_EVERY_MS));
+        for (unsigned i = 0; i < ROUNDS_EAGER_FIRST; i++) /* who comes now has his */
+            assert_true(rounds_take_eager(&r, 30, begin_ms + A_MINUTE_MS));
+    }
+}
+
+/* 200 ssh side by side have theirs at once; then each waits for its turn, which comes.
+ */
+static void test_pairs_come_in_turn(void **state)
+{
+    struct rounds r = {0};
+    (void)state;
+    for (unsigned i = 0; i < 200; i++)
+        assert_true(rounds_take_pair(&r, 1, begin_ms));
+    for (unsigned i = 1; i <= 10; i++) {
+        assert_false(rounds_take_pair(&r, 1, begin_ms));
+        assert_int_equal(rounds_pair_ms(&r, 1, begin_ms),
+                         begin_ms + ROUNDS_PAIRS_EVERY_MS);
+        r.of[0].pairs.full_ms -= ROUNDS_PAIRS_EVERY_MS; /* that passes */
+        assert_true(rounds_take_pair(&r, 1, begin_ms));
+    }
+    assert_true(rounds_take_pair(&r, 2, begin_ms)); /* another's are its own */
+    assert_int_equal(rounds_pair_ms(&r, 3, begin_ms), begin_ms);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +176,8 @@ int main(void)
         cmocka_unit_test(test_peers_are_bounded),
         cmocka_unit_test(test_unproven_ones_have_little),
         cmocka_unit_test(test_proven_ones_are_not_counted),
+        cmocka_unit_test(test_brief_sessions_go_for_little),
+        cmocka_unit_test(test_pairs_come_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
