@@ -428,7 +428,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
         scrape = NULL;
         rc = watch_identity(&look, b, loop, f);
     }
-    if (rc == 0)
+    if (rc == 0 && b != NULL)
         rc = open_drain(&drain, b, f);
     if (rc == 0)
         own_name_start(&name, &b->hub.plan, loop);

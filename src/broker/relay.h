@@ -22,8 +22,8 @@ struct relay_stats {
     uint64_t pairs_joined, bytes_spliced, bytes_copied;
     uint64_t tickets_expired, tickets_unknown;
     size_t pairs_open, joined_open; /* now: all; those with both sides there */
-    size_t moving; /* of these, that moved something in the last seconds */
-    struct histogram setup;         /* from the tickets until then */
+    size_t moving;          /* of these, that moved something in the last seconds */
+    struct histogram setup; /* from the tickets until then */
 };
 
 /*

@@ -8,9 +8,10 @@
 #ifndef POSTERN_HOST_HOST_H
 #define POSTERN_HOST_HOST_H
 
+#include "core/kinds.h"
 #include "core/link.h"
+#include "core/metrics.h"
 #include "core/proto.h"
-#include "host/host_figures.h"
 #include "host/roster.h"
 #include "host/service.h"
 #include "io/events.h"
@@ -32,6 +33,14 @@ struct host_events {
     /* Returns how many sessions of the device ended by it. */
     unsigned (*revoke)(struct host *h, const uint8_t key[static KEY_LEN]);
     void (*stop)(struct host *h, int result);
+};
+
+/* What is counted, of the whole run; all zero at its start. */
+struct host_figures {
+    uint64_t introductions, opened;
+    uint64_t refused[REFUSE_ENDED + 1];  /* by enum refuse_code */
+    uint64_t ended[PATH_KIND_COUNT + 1]; /* by their last path; last: they had none */
+    struct histogram opening;            /* from the introduction to the open session */
 };
 
 struct host {

@@ -17,6 +17,7 @@
 #include "host/certs.h"
 #include "host/clients.h"
 #include "host/host.h"
+#include "host/host_figures.h"
 #include "host/lan.h"
 #include "host/local_commands.h"
 #include "host/service_streams.h"
