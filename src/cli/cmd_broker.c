@@ -2,7 +2,6 @@
 #include "cli/cmd.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "broker/broker.h"
 #include "cli/daemon.h"
@@ -49,11 +48,8 @@ static int drain(const struct options *o, struct events *out, struct fault *f)
 int cmd_broker(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
-    if (o->arg_count > 0 && strcmp(o->args[0], "drain") == 0)
+    if (o->arg_count > 0) /* there is one */
         return drain(o, out, f);
-    if (o->arg_count > 0)
-        return fault_set(f, POSTERN_ERR_USAGE, "see 'postern broker --help'",
-                         "\"%.60s\" is not something that a broker does", o->args[0]);
     if (v[OPT_WITHIN].given)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "use 'postern broker drain --within TIME'",

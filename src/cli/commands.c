@@ -45,6 +45,7 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS) |
                    OPTION_BIT(OPT_METRICS) | OPTION_BIT(OPT_WITHIN),
         .args_max = 1,
+        .verb = "drain",
         .run = cmd_broker,
         .stays = true,
     },

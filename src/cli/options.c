@@ -413,7 +413,9 @@ static int too_many(struct fault *f, const struct options *o, const struct comma
     static const struct {
         const char *command, *advice; /* WORD: that */
     } meant[] = {
-        {"broker", "an address to listen on is written --listen 0.0.0.0:PORT"},
+        {"broker",
+         "an address to listen on is written --listen 0.0.0.0:PORT; of words it takes "
+         "only 'drain'"},
         {"invite", "it is for whoever has the link; what it is good for: --services"},
         {"log", "how many: --count N; of one device or account: --who WORD"},
         {"ls", "it lists all hosts; of one, while 'postern up' runs: postern status "
@@ -458,6 +460,8 @@ static int check_count(const struct options *o, const struct command *c,
     }
     if (o->arg_count < c->args_min)
         return usage(f, c, "an argument is missing: %s", c->args_fault);
+    if (c->verb != NULL && o->arg_count > 0 && strcmp(o->args[0], c->verb) != 0)
+        return too_many(f, o, c, o->args[0]);
     if (o->arg_count <= c->args_max)
         return 0;
     return too_many(f, o, c, o->args[c->args_max]);

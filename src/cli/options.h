@@ -173,6 +173,7 @@ struct command {
     const char *about;    /* the help's paragraph, with its line breaks */
     const char *example;
     size_t args_min, args_max;
+    const char *verb; /* the one first argument that there is; NULL: any */
     size_t rest; /* all behind so many arguments is handed on: no options of ours */
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;

@@ -95,7 +95,7 @@ def test_drain_says_what_it_cannot(gate, work):
     g = gate(host="none", client="none")
     g.start_broker()
     says(g.broker.run("broker", "drain", "--state", f"{work}/elsewhere", json=False), 1, "")
-    says(g.broker.run("broker", "drian", json=False), 2, "not something that a broker does")
+    says(g.broker.run("broker", "drian", json=False), 2, "there is an argument too many: 'drian'")
     says(g.broker.run("broker", "--within", "1s", json=False), 2, "for drain")
     old = g.broker_proc
     assert drain(g)["sessions"] == 0
