@@ -460,7 +460,7 @@ static int check_count(const struct options *o, const struct command *c,
     }
     if (o->arg_count < c->args_min)
         return usage(f, c, "an argument is missing: %s", c->args_fault);
-    if (c->verb != NULL && o->arg_count > 0 && strcmp(o->args[0], c->verb) != 0)
+    if (c->verb != NULL && o->args[0] != NULL && strcmp(o->args[0], c->verb) != 0)
         return too_many(f, o, c, o->args[0]);
     if (o->arg_count <= c->args_max)
         return 0;
