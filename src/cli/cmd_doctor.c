@@ -158,7 +158,7 @@ static void tell_way(struct doctor *d, const struct netcheck_way *way)
 {
     if (way->state == DETOUR_NONE)
         return;
-    egress_choose(way->interface);
+    egress_choose(way->interface, 0);
     doctor_say(d, "uplinks", way->state == DETOUR_READY ? DOCTOR_OK : DOCTOR_WARNING,
                way->words.advice, "%s", way->words.what);
 }

@@ -122,13 +122,15 @@ static void drop(struct peer *p)
 
 /* --------------------------------------------------------------------- the session */
 
-/* The relay's two stages are one kind to people. */
+/* The relay's two stages are one kind to people, while they start from one address. */
 static void tell_path(struct peer *p, const struct path *path)
 {
-    if (path == NULL || (path->kind == PATH_RELAY && p->told == PATH_RELAY))
+    if (path == NULL || (path->kind == PATH_RELAY && p->told == PATH_RELAY &&
+                         addr_ip_equal(&path->local, &p->told_local)))
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->told_local = path->local;
     p->moved_id = 0;
     p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)

@@ -19,6 +19,7 @@ struct peer {
     const struct endpoint *tied; /* by which that is; compared only */
     enum path_kind told;         /* of the last path event */
     uint32_t told_id;
+    struct addr told_local;
     uint32_t moved_id; /* it starts elsewhere now: told when it answers there */
     Services *services;
     struct timer timer;  /* retry, or the limit for opening */

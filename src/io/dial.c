@@ -150,8 +150,10 @@ static void attempt_start(struct dial *d)
     a->fd = fd;
     if (d->segment > 0)
         tcp_segment_max(fd, d->segment);
-    if (d->outward)
-        egress_bind(fd, d->over[i] != 0 ? d->over[i] : egress_towards(&d->addrs[i]));
+    if (d->over[i] != 0)
+        egress_bind_over(fd, d->over[i], &d->addrs[i]);
+    else if (d->outward)
+        egress_bind(fd, &d->addrs[i]);
     if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
         int err = oserr(errno);
         attempt_end(a, false);
@@ -382,6 +384,12 @@ void dial_go_out(struct dial *d, unsigned also)
     d->count = 0;
     for (size_t i = 0; i < n; i++)
         add(d, &addrs[i]);
+}
+
+void dial_go_by(struct dial *d, unsigned interface)
+{
+    for (size_t i = 0; i < d->count; i++)
+        d->over[i] = interface;
 }
 
 void dial_cancel(struct dial *d)

@@ -73,6 +73,8 @@ void dial_limit_segments(struct dial *d, int bytes);
  * not.
  */
 void dial_go_out(struct dial *d, unsigned also);
+/* Right after dial_start: through that interface alone. */
+void dial_go_by(struct dial *d, unsigned interface);
 /* The callback will not run. NULL is fine. */
 void dial_cancel(struct dial *d);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -50,6 +51,20 @@ static bool read_dump(int fd, netlink_cb cb, void *ctx)
     return r == 1;
 }
 
+/* Sends one question of `len` bytes, and walks what is answered. */
+static bool ask_kernel(const void *question, size_t len, netlink_cb cb, void *ctx,
+                       bool (*read_answer)(int fd, netlink_cb cb, void *ctx))
+{
+    struct timeval limit = {.tv_sec = 1};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return false;
+    bool done = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+                send(fd, question, len, 0) == (ssize_t)len && read_answer(fd, cb, ctx);
+    (void)close(fd);
+    return done;
+}
+
 bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx)
 {
     struct {
@@ -60,15 +75,91 @@ bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx)
                    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
                    .nlmsg_seq = 1},
              .g = {.rtgen_family = AF_UNSPEC}};
-    struct timeval limit = {.tv_sec = 1};
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (fd < 0)
-        return false;
-    bool done = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
-                send(fd, &ask, ask.h.nlmsg_len, 0) == (ssize_t)ask.h.nlmsg_len &&
-                read_dump(fd, cb, ctx);
-    (void)close(fd);
-    return done;
+    return ask_kernel(&ask, ask.h.nlmsg_len, cb, ctx, read_dump);
+}
+
+struct route_question {
+    struct nlmsghdr h;
+    struct rtmsg m;
+    uint8_t attributes[2 * RTA_SPACE(16) + RTA_SPACE(sizeof(uint32_t))];
+};
+
+static void add_attribute(struct route_question *q, unsigned short type,
+                          const void *data, size_t len)
+{
+    struct rtattr head = {.rta_len = (unsigned short)RTA_LENGTH(len), .rta_type = type};
+    uint8_t *at = (uint8_t *)q + NLMSG_ALIGN(q->h.nlmsg_len);
+    memcpy(at, &head, sizeof(head));
+    memcpy(at + RTA_LENGTH(0), data, len);
+    q->h.nlmsg_len =
+        (uint32_t)(NLMSG_ALIGN(q->h.nlmsg_len) + RTA_ALIGN(RTA_LENGTH(len)));
+}
+
+struct route_walk {
+    struct netlink_route *out;
+    bool found;
+};
+
+static uint32_t number_of(const uint8_t *attrs, size_t len, uint16_t type)
+{
+    uint32_t value = 0;
+    size_t n = 0;
+    const uint8_t *at = netlink_attribute(attrs, len, type, &n);
+    if (at != NULL && n == sizeof(value))
+        memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct route_walk *w = ctx;
+    struct rtmsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), n = 0;
+    if (type != RTM_NEWROUTE || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    const uint8_t *attrs = body + head;
+    *w->out = (struct netlink_route){
+        .table = number_of(attrs, len - head, RTA_TABLE),
+        .priority = number_of(attrs, len - head, RTA_PRIORITY),
+        .bits = m.rtm_dst_len,
+        .leads_out = m.rtm_type == RTN_UNICAST,
+        .spread = netlink_attribute(attrs, len - head, RTA_MULTIPATH, &n) != NULL};
+    w->found = true;
+}
+
+static bool read_one(int fd, netlink_cb cb, void *ctx)
+{
+    uint8_t buf[NETLINK_BUFFER_LEN];
+    ssize_t n;
+    do
+        n = recv(fd, buf, sizeof(buf), 0);
+    while (n < 0 && errno == EINTR);
+    return n > 0 && walk(buf, (size_t)n, cb, ctx) == 0;
+}
+
+bool netlink_route(const struct addr *to, const struct addr *from, unsigned interface,
+                   struct netlink_route *out)
+{
+    bool v6 = to->family == ADDR_V6;
+    size_t len = v6 ? 16 : 4;
+    uint32_t index = interface;
+    struct route_walk w = {.out = out};
+    struct route_question q = {.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)),
+                                     .nlmsg_type = RTM_GETROUTE,
+                                     .nlmsg_flags = NLM_F_REQUEST,
+                                     .nlmsg_seq = 1},
+                               .m = {.rtm_family = v6 ? AF_INET6 : AF_INET,
+                                     .rtm_dst_len = (unsigned char)(8 * len),
+                                     .rtm_flags = RTM_F_FIB_MATCH}};
+    add_attribute(&q, RTA_DST, to->ip, len);
+    if (from != NULL) {
+        q.m.rtm_src_len = (unsigned char)(8 * len);
+        add_attribute(&q, RTA_SRC, from->ip, len);
+    }
+    if (index != 0)
+        add_attribute(&q, RTA_OIF, &index, sizeof(index));
+    return ask_kernel(&q, q.h.nlmsg_len, on_route, &w, read_one) && w.found;
 }
 
 void netlink_each(const uint8_t *buf, size_t len, netlink_cb cb, void *ctx)
@@ -104,7 +195,9 @@ bool netlink_read_link(const uint8_t *body, size_t len, struct netlink_link *out
     if (len < head)
         return false;
     memcpy(&m, body, sizeof(m));
-    *out = (struct netlink_link){.index = (uint32_t)m.ifi_index};
+    *out = (struct netlink_link){.index = (uint32_t)m.ifi_index,
+                                 .runs = (m.ifi_flags & IFF_UP) != 0 &&
+                                         (m.ifi_flags & IFF_RUNNING) != 0};
     const uint8_t *info = netlink_attribute(body + head, len - head, IFLA_LINKINFO, &n);
     const uint8_t *kind =
         info != NULL ? netlink_attribute(info, n, IFLA_INFO_KIND, &kind_len) : NULL;

@@ -23,6 +23,7 @@ bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx);
 
 struct netlink_link {
     uint32_t index, master;      /* master 0: has none */
+    bool runs;                   /* up, with a cable or a signal */
     char kind[NETLINK_KIND_LEN]; /* "bridge", "veth", "tun"; "": a card */
 };
 
@@ -31,6 +32,22 @@ struct netlink_address {
     uint32_t interface, flags; /* IFA_F_... */
     unsigned bits;             /* of its network */
 };
+
+/* The entry of the routing tables that a packet would follow. */
+struct netlink_route {
+    uint32_t table, priority;
+    unsigned bits;  /* of the destination; 0: a default route */
+    bool leads_out; /* to other machines */
+    bool spread;    /* over several interfaces (ECMP) */
+};
+
+/*
+ * Which entry the kernel follows from `from` (NULL: an address of its own choice)
+ * through `interface` (0: any) to `to`, by rules and tables. False: by none; also
+ * before Linux 4.13.
+ */
+bool netlink_route(const struct addr *to, const struct addr *from, unsigned interface,
+                   struct netlink_route *out);
 
 /* The body of an RTM_NEWLINK or RTM_DELLINK; of an RTM_NEWADDR or RTM_DELADDR. False
  * when it cannot be read. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/key.h"
+#include "io/egress.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netlink.h"
@@ -289,6 +290,7 @@ bool netmon_owns(const struct addr *a)
 struct owner_walk {
     const struct addr *wanted;
     int fd; /* to ask for an interface's flags */
+    unsigned interface;
     bool owned, up;
 };
 
@@ -300,6 +302,7 @@ static void on_owner(void *ctx, uint16_t type, const uint8_t *body, size_t len)
         !addr_ip_equal(&a.ip, w->wanted))
         return;
     w->owned = true;
+    w->interface = a.interface;
     w->up = w->up || interface_up(w->fd, a.interface);
 }
 
@@ -357,7 +360,7 @@ enum netmon_way netmon_way_of(const struct addr *local, const struct addr *remot
     bool told = w.fd >= 0 && netlink_dump(RTM_GETADDR, on_owner, &w);
     if (w.fd >= 0)
         (void)close(w.fd);
-    if (told && !w.owned)
+    if (told && (!w.owned || egress_is_left(w.interface, remote)))
         return NETMON_WAY_GONE;
     bool found = told && netmon_source(remote, &now);
     if (found && w.up && addr_ip_equal(&now, local))

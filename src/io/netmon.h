@@ -86,8 +86,9 @@ enum netmon_way {
     /* `local` is ours, but there is no way now, or the kernel would start elsewhere. */
     NETMON_WAY_OTHER,
     /*
-     * Nothing can come back to `local`: it is no address of this machine any more, or
-     * stands on a link that is down while another way leads to `remote`.
+     * Nothing can go there and back: `local` is no address of this machine any more, or
+     * stands on a link that is down while another way leads to `remote`, or on one that
+     * is silent and in whose place another is used (io/egress.h).
      */
     NETMON_WAY_GONE,
 };

@@ -77,20 +77,21 @@ int sock_udp(const struct addr *at, const struct sock_options *o)
     return open_bound(at, SOCK_DGRAM, o);
 }
 
-static int udp_to(const struct addr *to, unsigned interface)
+static int udp_to(const struct addr *to, bool outward)
 {
     struct sockaddr_storage ss;
     socklen_t len = sockaddr_from_addr(&ss, to);
     int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return oserr(errno);
-    egress_bind(fd, interface);
+    if (outward)
+        egress_bind(fd, to);
     return connect(fd, (struct sockaddr *)&ss, len) == 0 ? fd : give_up(fd);
 }
 
 int sock_udp_to(const struct addr *to)
 {
-    return udp_to(to, 0);
+    return udp_to(to, false);
 }
 
 int sock_pair(int fds[static 2])
@@ -278,7 +279,7 @@ int sock_remote(int fd, struct addr *a)
 static int source_by_routes(const struct addr *to, struct addr *from)
 {
     *from = (struct addr){0};
-    int fd = udp_to(to, egress_towards(to));
+    int fd = udp_to(to, true);
     if (fd < 0)
         return fd;
     int rc = sock_local(fd, from);

@@ -70,7 +70,7 @@ int tcp_connect(int fd, const struct addr *to, unsigned hops)
     bool v6 = to->family == ADDR_V6;
     if (hops > 0)
         set_reach(fd, v6, (int)hops, QUOTED_HOPS_MIN);
-    egress_bind(fd, egress_towards(to));
+    egress_bind(fd, to);
     int rc = connect(fd, (struct sockaddr *)&ss, len);
     int err = errno;
     if (hops > 0)

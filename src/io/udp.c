@@ -164,9 +164,14 @@ static void add_egress(const struct udp *u, struct msghdr *msg, union control *r
     if (egress_chosen() == 0 || u->dual ||
         sockaddr_to_addr(&to, (const struct sockaddr *)ss) != 0)
         return;
-    unsigned interface = egress_towards(&to);
+    struct addr source;
+    unsigned interface = egress_towards(&to, &source);
     struct in_pktinfo four = {.ipi_ifindex = (int)interface};
     struct in6_pktinfo six = {.ipi6_ifindex = interface};
+    if (source.family == ADDR_V4)
+        memcpy(&four.ipi_spec_dst, source.ip, sizeof(four.ipi_spec_dst));
+    else if (source.family == ADDR_V6)
+        memcpy(&six.ipi6_addr, source.ip, sizeof(six.ipi6_addr));
     if (interface != 0 && u->family == ADDR_V6)
         add_control(msg, room, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof(six));
     else if (interface != 0)

@@ -15,12 +15,13 @@
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/netmon.h"
 #include "path/accept.h"
 #include "path/kind.h"
 #include "path/offer.h"
+#include "path/path_locals.h"
 
 enum {
+    FIRST_GENERATION = 1,
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
     OFFER_SPACE_MS = 500, /* at most, where what we say waits in a queue */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
@@ -488,6 +489,17 @@ static void apply_peer_kinds(struct approach *a, uint32_t theirs)
     }
 }
 
+/*
+ * A host that began anew was out of reach for a while, and what we told it by then went
+ * into a connection that was dead: it would wait for our addresses, and we for its
+ * checks, until the round is over.
+ */
+static void tell_again(struct approach *a, uint32_t generation)
+{
+    if (!a->established && generation > max64(a->peer_generation, FIRST_GENERATION))
+        approach_offer_soon(a);
+}
+
 static void take_offer(struct approach *a, const Offer *o)
 {
     if (a->config.client && o->fresh) {
@@ -498,6 +510,8 @@ static void take_offer(struct approach *a, const Offer *o)
     bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
     if (o->generation < a->peer_generation)
         return;
+    if (a->lead != NULL)
+        tell_again(a, o->generation);
     a->peer_generation = o->generation;
     target_hear(&a->target, o);
     if (renewed && a->established)
@@ -639,7 +653,7 @@ static struct approach *approach_new(const struct approach_config *c)
     a->config = *c;
     if (a->config.said == NULL)
         a->config.said = &a->said;
-    a->generation = 1;
+    a->generation = FIRST_GENERATION;
     a->admit_ms = UINT64_MAX;
     a->peer_relays = true;
     list_init(&a->paths);
@@ -903,42 +917,20 @@ void approach_ask(struct approach *a)
         approach_offer_soon(a); /* refused where the host is not there any more */
 }
 
-static struct path *find_gone(const struct approach *a, uint32_t after_id)
-{
-    LIST_EACH (struct path, p, &a->paths, link)
-        if (p->id > after_id && p->stream &&
-            netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
-            return p;
-    return NULL;
-}
-
 /* Nothing can come back there: no time to find out. The end of one may end others. */
 static void drop_gone(struct approach *a)
 {
     struct path *p;
-    for (uint32_t id = 0; (p = find_gone(a, id)) != NULL;) {
+    for (uint32_t id = 0; (p = path_find_gone(&a->paths, id)) != NULL;) {
         id = p->id;
         approach_on_path_dead(a, p, "the address that it started from is gone");
-    }
-}
-
-/* Sockets for datagrams are bound to no address: the kernel may start elsewhere now. */
-static void renew_locals(struct approach *a)
-{
-    struct addr now;
-    LIST_EACH (struct path, p, &a->paths, link) {
-        if (p->stream || p->kind == PATH_RELAY || p->local.family == ADDR_NONE ||
-            !netmon_source(&p->remote, &now))
-            continue;
-        now.port = p->local.port;
-        p->local = now;
     }
 }
 
 void approach_on_network_change(struct approach *a)
 {
     drop_gone(a);
-    renew_locals(a);
+    path_renew_locals(&a->paths);
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {

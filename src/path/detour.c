@@ -21,7 +21,8 @@ struct detour {
     struct timer ask, tell;
     struct dial *dial;
     struct addr broker; /* that answered on the other one */
-    unsigned first;     /* what the routes named when the other one was taken */
+    unsigned first;     /* that was silent when the other one was taken */
+    unsigned routed;    /* what the routes named then */
     loop_cb on_change;
     void *ctx;
 };
@@ -36,7 +37,7 @@ static void end_detour(struct detour *d)
     dial_cancel(d->dial);
     d->dial = NULL;
     timer_stop(&d->ask);
-    egress_choose(0);
+    egress_choose(0, 0);
 }
 
 static void ask_later(struct detour *d)
@@ -68,6 +69,8 @@ static void on_ask(void *ctx)
         d->dial = NULL;
         (void)!detour_on_asked(&d->plan, false, now_ms());
         ask_later(d);
+    } else if (d->first != 0) {
+        dial_go_by(d->dial, d->first); /* the routes may name the other one as well */
     }
 }
 
@@ -108,9 +111,10 @@ void detour_on_network_change(struct detour *d)
 {
     if (d == NULL || egress_chosen() == 0)
         return;
-    unsigned first = egress_by_routes(&d->broker);
-    if (first == d->first && egress_leads(egress_chosen(), &d->broker)) {
-        egress_choose(egress_chosen()); /* this machine's networks are others */
+    if (egress_by_routes(&d->broker) == d->routed &&
+        egress_leads(egress_chosen(), &d->broker)) {
+        egress_choose(egress_chosen(),
+                      d->first); /* this machine's networks are others */
         return;
     }
     end_detour(d);
@@ -118,19 +122,21 @@ void detour_on_network_change(struct detour *d)
 
 static const struct addr far = {.family = ADDR_V4, .port = 9, .ip = {192, 0, 2, 1}};
 
-unsigned detour_other(const struct net_budget *b, const struct addr *to)
+unsigned detour_other(const struct net_budget *b, const struct addr *to,
+                      const struct addr *local)
 {
     if (b->detour == NULL)
         return 0;
-    return egress_other(to->family != ADDR_NONE ? to : &far);
+    return egress_other(to->family != ADDR_NONE ? to : &far, egress_with(local));
 }
 
 enum detour_state detour_describe(const struct addr *to, struct fault *f)
 {
     char one[NETMON_NAME_LEN], two[NETMON_NAME_LEN], cure[sizeof(f->advice)];
     const struct addr *there = to->family != ADDR_NONE ? to : &far;
-    unsigned used = egress_chosen(), first = egress_by_routes(there);
-    unsigned second = used != 0 ? used : egress_other(there);
+    unsigned used = egress_chosen();
+    unsigned first = used != 0 ? egress_left() : egress_by_routes(there);
+    unsigned second = used != 0 ? used : egress_other(there, first);
     if (first == 0 || second == 0 || first == second)
         return DETOUR_NONE;
     egress_name(first, one, sizeof(one));
@@ -156,6 +162,32 @@ enum detour_state detour_describe(const struct addr *to, struct fault *f)
     return DETOUR_READY;
 }
 
+bool detour_describe_silence(const struct addr *to, char *through, size_t through_cap,
+                             char *cure, size_t cure_cap)
+{
+    char one[NETMON_NAME_LEN], two[NETMON_NAME_LEN];
+    const struct addr *there = to->family != ADDR_NONE ? to : &far;
+    unsigned first = egress_by_routes(there);
+    egress_name(first, one, sizeof(one));
+    if (egress_is_tunnel(first)) {
+        (void)snprintf(through, through_cap, " through the tunnel %s", one);
+        (void)snprintf(cure, cure_cap,
+                       "look whether that VPN works, or end it: all that leaves this "
+                       "machine goes there");
+        return true;
+    }
+    unsigned used = egress_chosen() != 0 ? egress_chosen() : first;
+    unsigned second = egress_other(there, used);
+    if (used == 0 || second == 0)
+        return false;
+    egress_name(used, one, sizeof(one));
+    egress_name(second, two, sizeof(two));
+    (void)snprintf(through, through_cap, ", neither through %s nor through %s", one,
+                   two);
+    (void)snprintf(cure, cure_cap, "look at what %s and %s are connected to", one, two);
+    return true;
+}
+
 static void tell_taken(const struct addr *to)
 {
     struct fault f;
@@ -163,16 +195,18 @@ static void tell_taken(const struct addr *to)
         log_info("%s; %s", f.what, f.advice);
 }
 
-void detour_take(struct net_budget *b, unsigned interface, const struct addr *to)
+void detour_take(struct net_budget *b, unsigned interface, unsigned instead_of,
+                 const struct addr *to)
 {
     struct detour *d = b->detour;
     if (d == NULL || interface == egress_chosen())
         return;
-    d->first = egress_by_routes(to);
-    d->broker = *to;
     end_detour(d);
-    if (interface != d->first) {
-        egress_choose(interface);
+    d->routed = egress_by_routes(to);
+    d->first = instead_of != 0 ? instead_of : d->routed;
+    d->broker = *to;
+    if (interface != d->routed || egress_is_spread(to)) {
+        egress_choose(interface, d->first);
         tell_taken(to);
         detour_begin(&d->plan, now_ms());
         ask_later(d);

@@ -9,6 +9,9 @@
 #ifndef POSTERN_PATH_DETOUR_H
 #define POSTERN_PATH_DETOUR_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "core/addr.h"
 #include "core/err.h"
 #include "io/loop.h"
@@ -27,8 +30,10 @@ void detour_close(struct detour *d);
 void detour_on_network_change(struct detour *d);
 
 /* The interface over which it is tried, too, where what is used is silent towards `to`;
- * 0: there is none, or nobody would be told. */
-unsigned detour_other(const struct net_budget *b, const struct addr *to);
+ * 0: there is none, or nobody would be told. `local`: where the silent connection
+ * starts, if there is one. */
+unsigned detour_other(const struct net_budget *b, const struct addr *to,
+                      const struct addr *local);
 /* How it stands with a second way out towards `to`, which may be no address. */
 enum detour_state {
     DETOUR_NONE,    /* there is no second */
@@ -38,7 +43,15 @@ enum detour_state {
 };
 /* In words as well, with what to do; `f` is not touched where there is none. */
 enum detour_state detour_describe(const struct addr *to, struct fault *f);
-/* The broker at `to` answered there, and not on what was used. */
-void detour_take(struct net_budget *b, unsigned interface, const struct addr *to);
+/*
+ * `to` answers by none of the ways out: which they are, " through tun0" or the like,
+ * and what to do about them. False: there is one alone, of which nothing is known.
+ */
+bool detour_describe_silence(const struct addr *to, char *through, size_t through_cap,
+                             char *cure, size_t cure_cap);
+/* The broker at `to` answered there, and not on `instead_of`, which was used (0: what
+ * the routes name). */
+void detour_take(struct net_budget *b, unsigned interface, unsigned instead_of,
+                 const struct addr *to);
 
 #endif

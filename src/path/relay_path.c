@@ -148,14 +148,21 @@ static bool is_trying(const struct relay *r)
     return r->dial != NULL || r->fd >= 0;
 }
 
+/* What is carried starts where the connection to the broker does. */
+static void carry_place(struct relay *r)
+{
+    const struct uplink *u = approach_config_of(r->approach)->uplink;
+    uplink_local(u, &r->carry.base.local);
+    r->carry.base.remote = *uplink_broker_addr(u);
+}
+
 static void carry_works(struct relay *r)
 {
     if (r->carry_proven || r->pair != NULL || !r->running)
         return;
     r->carry_proven = true;
     r->carry.base.rtt_us = approach_rtt_hint_us(r->approach);
-    uplink_local(approach_config_of(r->approach)->uplink, &r->carry.base.local);
-    r->carry.base.remote = *uplink_broker_addr(approach_config_of(r->approach)->uplink);
+    carry_place(r);
     approach_proven(r->approach, &r->carry.base);
 }
 
@@ -664,6 +671,7 @@ static void relay_on_uplink(void *k, bool up)
     if (is_stale(r, up))
         socket_close(r);
     if (up) {
+        carry_place(r);
         follow_broker(r);
         watch_forgotten(r);
         r->failures = 0; /* what failed before says nothing any more */

@@ -398,10 +398,22 @@ static void drop_unneeded(struct uplink *u)
     u->beside = NULL;
 }
 
+/*
+ * What was used answers nothing. Something may come in by it all the same, where only
+ * what leaves is lost: what we said is not acknowledged then.
+ */
+static bool is_mute(const struct uplink *u)
+{
+    return u->state != UPLINK_UP || u->heard_us < u->pinged_us ||
+           (u->pinging && uplink_line_is_connected(u->line) &&
+            channel_is_clogged(u->line->channel));
+}
+
 /* This line is the connection from here on, whichever was before. */
 static void on_welcome(struct line *l, const Welcome *w)
 {
     struct uplink *u = l->uplink;
+    bool elsewhere = l->over != 0 && is_mute(u);
     if (l == u->beside) {
         log_debug("a new connection to the broker replaces a silent one");
         if (u->line->open && u->state == UPLINK_TRYING)
@@ -412,8 +424,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     drop_unneeded(u);
     timer_stop(&l->timer);
-    if (l->over != 0 && (u->state != UPLINK_UP || u->heard_us < u->pinged_us))
-        detour_take(u->config.net->budget, l->over, &l->remote);
+    if (elsewhere)
+        detour_take(u->config.net->budget, l->over, l->instead, &l->remote);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
     u->spoke_us = u->said_us = 0;
@@ -608,12 +620,19 @@ static unsigned dial_ms(const struct uplink *u)
     return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
 }
 
+static const struct addr *connected_from(const struct uplink *u)
+{
+    static const struct addr none = {0};
+    return u->state == UPLINK_UP ? &u->line->local : &none;
+}
+
 static unsigned other_way(const struct uplink *u)
 {
     if (u->proxied || u->config.lan)
         return 0;
     return detour_other(u->config.net->budget,
-                        u->known_count > 0 ? &u->known[0] : &u->broker_addr);
+                        u->known_count > 0 ? &u->known[0] : &u->broker_addr,
+                        connected_from(u));
 }
 
 bool uplink_may_go_round(const struct uplink *u)
@@ -641,6 +660,7 @@ static struct line *line_new(struct uplink *u)
     timer_init(&l->timer, u->config.net->loop, on_line_timer, l);
     l->uplink = u;
     l->also = also_over(u);
+    l->instead = l->also != 0 ? egress_with(connected_from(u)) : 0;
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
                               .to = {.host = u->config.broker.host,

@@ -27,9 +27,10 @@ struct line {
     struct channel *channel;
     struct timer timer; /* until the broker's welcome */
     struct addr local, remote;
-    unsigned also; /* an interface over which it is tried as well; 0: none */
-    unsigned over; /* that one, where it answered first; 0: not */
-    bool open;     /* the handshake is done and our Hello on its way */
+    unsigned also;    /* an interface over which it is tried as well; 0: none */
+    unsigned over;    /* that one, where it answered first; 0: not */
+    unsigned instead; /* of which it is tried: the silent one's; 0: not known */
+    bool open;        /* the handshake is done and our Hello on its way */
 };
 
 enum { PREFIX_TRIES = 5 };

@@ -224,6 +224,17 @@ static void describe_unanswered(const struct link *l, const struct addr *last, i
                         l->port, postern_strerror(err), ways.what);
         return;
     }
+    char through[64], cure[128];
+    if ((err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) &&
+        detour_describe_silence(&there, through, sizeof(through), cure, sizeof(cure))) {
+        (void)snprintf(advice, sizeof(advice),
+                       "%s; else the broker's firewall may drop TCP port %u, or its "
+                       "machine be off",
+                       cure, l->port);
+        (void)fault_set(f, err, advice, "the broker at %s:%u cannot be reached%s (%s)",
+                        l->host, l->port, through, postern_strerror(err));
+        return;
+    }
     (void)snprintf(advice, sizeof(advice),
                    "%s: let TCP port %u in there, at its provider too; else check this "
                    "machine's network, or name a proxy in HTTPS_PROXY",

@@ -208,6 +208,10 @@ static uint64_t pace_bytes_s(const struct flight *f, uint64_t in_flight,
  * yet: a second of a quick one that a slow one lost came over it again and again. So
  * packets leave one by one there, no quicker than the line carries them. Where answers
  * come at once nobody waits for longer than for one.
+ *
+ * BBR's own pace does not count meanwhile. It knows only of what was let go, and each
+ * of the two kept the other at that: on a line that had become quick again a session
+ * stayed at 12 KB/s for as long as it was watched.
  */
 void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
                     uint64_t now_ns)

@@ -171,13 +171,22 @@ void opening_on_change(struct session *s, bool lost)
 
 /* ------------------------------------------------------------------ the host's part */
 
+/*
+ * What comes by another way than before, or again to who has answered a while ago: the
+ * answer was lost on the way that it took, which may be dead in this direction alone.
+ * QUIC answers no packet that it has, and both would wait for one another.
+ */
 void opening_on_packets(struct session *s, const struct path *p)
 {
-    uint64_t now_us = clock_us();
-    if (s->is_client || p == s->current)
+    uint64_t now_us = clock_us(), patience_us = host_patience_us;
+    if (s->is_client)
         return;
-    paths_force(&s->net, p->id, now_us);
-    steer_follow(s);
-    if (is_opening(s) && now_us >= s->opening.said_us + host_patience_us)
+    if (p != s->current) {
+        paths_force(&s->net, p->id, now_us);
+        steer_follow(s);
+        patience_us = 0;
+    }
+    if (is_opening(s) && s->opening.kept_count > 0 &&
+        now_us >= s->opening.said_us + patience_us)
         say_again(s);
 }

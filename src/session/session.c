@@ -183,6 +183,16 @@ static void read_packet(struct session *s, const uint8_t *packet, size_t len,
     on_read_error(s, rc);
 }
 
+/*
+ * A client that still says what ends its handshake has not heard that it is over. QUIC
+ * drops this unread, and its own timer may have grown to seconds on a path that died.
+ */
+static void note_repeated(struct session *s, bool opening, const uint8_t *packet)
+{
+    if (!opening && !s->is_client && (packet[0] & LONG_HEADER) != 0)
+        s->ping_due = true;
+}
+
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                        size_t segment_len)
 {
@@ -200,6 +210,7 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
         } else if (buf[at] == COPY_FIRST_BYTE) {
             copies_on_packet(s, buf + at, n);
         } else {
+            note_repeated(s, opening, buf + at);
             read_packet(s, buf + at, n, ts);
             decoded += n;
         }
@@ -227,6 +238,7 @@ static void destroy(struct session *s)
     LIST_EACH (struct path, p, &s->paths, user_link)
         p->user = NULL;
     stream_fini(s);
+    datagrams_fini(s);
     chain_fini(&s->meta_in);
     free(s->pending.buf);
     opening_fini(s);
@@ -261,6 +273,7 @@ static struct session *session_new(const struct session_config *c,
     list_init(&s->paths);
     chain_init(&s->meta_in, &s->env->pool);
     stream_init(s);
+    datagrams_init(s);
     uint64_t now_us = clock_us();
     s->heard_us = now_us;
     s->packet_max = PACKET_MAX;

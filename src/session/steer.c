@@ -20,7 +20,6 @@
 
 enum {
     SHORT_HEADER_DCID = 1,       /* where it begins: RFC 9000 section 17.3.1 */
-    LONG_HEADER = 0x80,          /* section 17.2 */
     ACTIONS_MAX = 4 * PATHS_MAX, /* in one round; then others get their turn */
     VOUCH_HALVES = 2,            /* with each a round's bytes and more are let pass */
     VOUCH_EVERY = 256 * 1024,

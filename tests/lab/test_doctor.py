@@ -131,6 +131,32 @@ def test_a_second_uplink_that_the_kernel_does_not_let_in(gate):
     assert checks(g.client.run("doctor"))["broker"]["state"] == "ok"
 
 
+def test_both_uplinks_are_silent(gate):
+    """The broker's firewall is not the first to be looked at, and both are named."""
+    g, silence = two_uplinks(gate)
+    g.topo.client.ns.sysctl("net.ipv4.conf.eth1.rp_filter", 0)
+    silence()
+    c = g.topo.sites["c"]
+    mute(c.box, "eth1-client", c.lan_address(g.topo.client.last))
+    found = checks(g.client.run("doctor", timeout=60))["broker"]
+    assert found["state"] == "bad" and "neither through eth0 nor through eth1" in found["what"], found
+    assert found["do"].startswith("look at what eth0 and eth1 are connected to"), found
+    said = g.client.run("nc", HOST, "7000", timeout=60, json=False).stderr
+    assert "neither through eth0 nor through eth1" in said, said
+
+
+def test_a_silent_tunnel_is_named(joined):
+    """All goes into a VPN that answers nothing: it is not gone around, and not the broker's."""
+    ns = joined.client.ns
+    ns.run("ip", "tuntap", "add", "dev", "vpn9", "mode", "tun")
+    ns.batch("addr add 10.99.0.5/24 dev vpn9", "link set vpn9 up",
+             "route add 0.0.0.0/1 dev vpn9", "route add 128.0.0.0/1 dev vpn9")
+    found = checks(joined.client.run("doctor", timeout=60))["broker"]
+    assert found["state"] == "bad" and "through the tunnel vpn9" in found["what"], found
+    assert found["do"].startswith("look whether that VPN works"), found
+    ns.batch("link del vpn9")
+
+
 def test_the_clock_is_wrong(joined):
     g = joined
     g.client.set_clock(0)

@@ -38,9 +38,9 @@ class Roamer:
             assert NAME in g.link
         else:
             g.start_broker()
-        g.start_host("7000")
+        g.start_host("--verbose", "7000")
         g.join()
-        self.connect = g.connect("7000", None, *(["--paths", kinds] if kinds else []))
+        self.connect = g.connect("7000", None, "--verbose", *(["--paths", kinds] if kinds else []))
         self.watch = g.client.start_peer("gaps", "127.0.0.1", self.connect.port, 1, way)
         (wait_relay if kinds == "relay" else wait_direct)(self.connect)
         self.flows(self.now(), 1.0)
@@ -320,9 +320,9 @@ def test_a_path_from_another_address_is_told_when_it_answers_there(roamer):
     assert not [e for e in from_there() if e["kind"] in UDP_KINDS], from_there()
 
 
-def mute(box, port, address):
+def mute(box, port, address, only_out=False):
     """The link stays up, and what goes to or from it vanishes. Without a port: only what
-    goes beyond the LAN."""
+    goes beyond the LAN. `only_out`: what comes in goes on to come."""
     here = f"""
         table netdev mute {{
           chain in {{ type filter hook ingress device "{port}" priority 0; drop; }}
@@ -335,7 +335,7 @@ def mute(box, port, address):
         table inet mute {{
           chain on {{ type filter hook forward priority -10;
             ip saddr {address} drop
-            ip daddr {address} drop
+            {"" if only_out else f"ip daddr {address} drop"}
           }}
         }}""")
 
@@ -345,28 +345,88 @@ def unmute(box, port):
         "\ndelete table netdev mute\ndelete table bridge mute" if port else ""))
 
 
-@pytest.mark.parametrize("who,kinds,link", itertools.product(
-    ["client", "host"], [None, "relay"], [True, False]) if full() else [
-        ("client", None, True), ("client", "relay", False), ("host", "relay", True),
-        ("host", None, False)])
-def test_the_first_of_two_uplinks_goes_silent(roamer, who, kinds, link):
+# What of the first uplink is lost: all, also its router's answers; what goes beyond it; of
+# that only what leaves, which is the stream or what is said to it.
+LOST = {"link": "at once", "beyond": "beyond its LAN", "out": "out of its LAN",
+        "answers": "out of its LAN, the stream comes in"}
+
+
+@pytest.mark.parametrize("who,kinds,lost", itertools.product(
+    ["client", "host"], [None, "relay"], LOST) if full() else [
+        ("client", None, "link"), ("client", "relay", "beyond"), ("host", "relay", "link"),
+        ("host", None, "beyond"), ("client", "relay", "answers"), ("client", None, "out"), ("host", None, "out")])
+def test_the_first_of_two_uplinks_goes_silent(roamer, who, kinds, lost):
     """Nothing says so: its address, its link and its default route stay as they were."""
-    r = roamer("down" if who == "client" else "up", kinds=kinds)
+    r = roamer("down" if (who == "client") != (lost == "out") else "up", kinds=kinds)
     machine, letter = (r.topo.client, "b") if who == "client" else (r.topo.host, "a")
     ns, last = machine.ns, machine.last
     first, c = r.topo.sites[letter], r.topo.sites["c"]
-    port = f"p-{who}" if link else None
+    port = f"p-{who}" if lost == "link" else None
     second = r.plan(machine, "c")
     ns.batch(f"addr add {c.lan_address(last)}/24 dev {second}",
              f"route add default via {c.lan_address(1)} metric 500")
     r.settle()
     figures = []
     for _ in range(ROAMS):
-        figures.append(r.measure(lambda: mute(first.box, port, first.lan_address(last))))
+        figures.append(r.measure(lambda: mute(first.box, port, first.lan_address(last),
+                                              lost in ("out", "answers"))))
         unmute(first.box, port)
         ns.batch(f"route del default via {c.lan_address(1)} metric 500")
         r.settle()
         ns.batch(f"route add default via {c.lan_address(1)} metric 500")
         r.settle()
     judge(figures, 1.54, f"the first of two uplinks is silent ({who}, {kinds or 'any kind'}, "
-          f"{'at once' if link else 'beyond its LAN'})")
+          f"{LOST[lost]})")
+
+
+def both_by(how, own, ways):
+    """ip(8)'s lines for two uplinks that the main table does not name one after the other,
+    and those that take the second one's away. `ways`: router and device of each."""
+    (one, eth0), (two, eth1) = ways
+    if how == "spread":
+        route = f"route replace default nexthop via {one} dev {eth0}"
+        return [f"{route} nexthop via {two} dev {eth1}"], [f"route replace default via {one}"]
+    lines = [f"route replace default via {via} dev {dev} table {100 + n}"
+             for n, (via, dev) in enumerate(ways)]
+    lines += [f"rule add pref {100 + n} from {address} lookup {100 + n}"
+              for n, address in enumerate(own)]
+    if how == "rules, and no route beside":
+        lines.append(f"route del default via {one}")
+    return lines, ["rule del pref 100", "rule del pref 101", f"route replace default via {one}",
+                   "route flush table 101"]
+
+
+def busiest(ns):
+    """Through which interface most is coming in."""
+    def count():
+        rows = [line.split() for line in ns.run("cat", "/proc/net/dev").splitlines()]
+        return {row[0].rstrip(":"): int(row[1]) for row in rows if row and row[0].startswith("eth")}
+    before = count()
+    wait_until(lambda: max(n - before[dev] for dev, n in count().items()) > 30000, 20, "it flows")
+    return max(before, key=lambda dev, after=count(): after[dev] - before[dev])
+
+
+@pytest.mark.parametrize("who,how", itertools.product(
+    ["client", "host"], ["rules", "rules, and no route beside", "spread"]) if full() else [
+        ("client", "rules"), ("host", "spread"), ("client", "rules, and no route beside")])
+def test_the_second_uplink_is_known_by_rules_or_in_one_route(roamer, who, how):
+    """`ip rule from ADDRESS lookup TABLE`, each with its own default route; and ECMP."""
+    r = roamer("down" if who == "client" else "up", kinds="relay")
+    machine, letter = (r.topo.client, "b") if who == "client" else (r.topo.host, "a")
+    ns, last = machine.ns, machine.last
+    sites = {"eth0": r.topo.sites[letter]}
+    second = r.plan(machine, "c")
+    sites[second] = r.topo.sites["c"]
+    ns.batch(f"addr add {sites[second].lan_address(last)}/24 dev {second}")
+    both, alone = both_by(how, [site.lan_address(last) for site in sites.values()],
+                          [(site.lan_address(1), dev) for dev, site in sites.items()])
+    figures = []
+    for _ in range(ROAMS):
+        ns.batch(*both)
+        r.settle()
+        used = sites[busiest(ns)]
+        figures.append(r.measure(lambda used=used: mute(used.box, None, used.lan_address(last))))
+        unmute(used.box, None)
+        ns.batch(*alone)
+        r.settle()
+    judge(figures, 1.54, f"the first of two uplinks is silent ({who}, {how})")
