@@ -18,11 +18,13 @@ static void on_ready(void *ctx, const char *link)
 {
     struct teller *t = ctx;
     struct event e;
-    char url[300];
+    char url[300], print[PORTAL_FINGERPRINT_LEN];
     event_begin(&e, "ready");
     event_text(&e, "link", link);
     if (t->portal != NULL)
         event_text(&e, "portal", portal_url(t->portal, url, sizeof(url)));
+    if (t->portal != NULL && portal_fingerprint(t->portal, print))
+        event_text(&e, "fingerprint", print);
     events_print(t->out, &e);
 }
 

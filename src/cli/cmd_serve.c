@@ -197,7 +197,10 @@ static int must_ask(const struct statedir *state, enum local_op op, struct event
     int err = daemon_ask(state, "serve", op, NULL, out, NULL, f);
     if (err == 0)
         return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "start it with 'postern serve', then run this again",
+                         statedir_has(state->path, "host.db")
+                             ? "start it with 'postern serve', then run this again"
+                             : "start it: 'postern serve --broker LINK SERVICE...', "
+                               "with the link that 'postern broker' printed",
                          "no 'postern serve' runs with %.200s", state->path);
     return err < 0 ? err : 0;
 }

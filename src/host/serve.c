@@ -44,8 +44,9 @@
 enum {
     HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
-    GOODBYE_MS = 1000, /* at the end: for what is under way to others */
-    TELL_MS = 2500,    /* not ready yet: what it waits for is said */
+    GOODBYE_MS = 1000,   /* at the end: for what is under way to others */
+    TELL_MS = 2500,      /* not ready yet: what it waits for is said */
+    TELL_NAME_MS = 1000, /* the same, where only the resolver was asked yet */
 };
 
 struct serve {
@@ -61,6 +62,7 @@ struct serve {
     struct timer beat; /* for systemd */
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
+    bool tells; /* the next time it says whatever it waits for */
     char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
     bool met_before; /* this broker took us in in an earlier run, or is waited for */
     int result;
@@ -244,6 +246,11 @@ static void on_tell(void *ctx)
     struct presence *p = presences_next(s->host.presences, NULL);
     if (s->ready || s->stopping || p == NULL)
         return;
+    if (!s->tells && uplink_name(p->endpoint.uplink) != UPLINK_NAME_ASKED) {
+        timer_start(&s->tell, TELL_MS - TELL_NAME_MS);
+        s->tells = true;
+        return;
+    }
     uplink_describe_wait(p->endpoint.uplink, why, sizeof(why));
     log_warn("waiting: %s", why);
     systemd_ready("waits for its broker");
@@ -613,7 +620,7 @@ static int run_loop(struct serve *s, struct fault *f)
         timer_init(&s->sweep, h->loop, on_sweep, s);
         timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
         timer_init(&s->tell, h->loop, on_tell, s);
-        timer_start(&s->tell, TELL_MS);
+        timer_start(&s->tell, TELL_NAME_MS);
         systemd_watchdog_start(&s->beat, h->loop);
         loop_run(h->loop);
         systemd_stopping();
