@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests static openwrt-test image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
+.PHONY: all tests prometheus static openwrt-test image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -40,6 +40,7 @@ help:
 	@echo 'make session    the first wish of the README recorded from a real run, to docs/session.svg (root or sudo)'
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
+	@echo 'make prometheus figures, alerts and dashboard against a real Prometheus, if it is there'
 	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
 	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths, floors'
 	@echo 'make hooks      make lint before each commit, the slow part on what is staged only'
@@ -87,6 +88,9 @@ mutants:
 
 lab: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh
+
+prometheus:
+	@contrib/prometheus/try.sh $(BUILD)
 
 lab-full: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full

@@ -8,6 +8,7 @@
 
 #include <sodium.h>
 
+#include "broker/drain.h"
 #include "broker/own_name.h"
 #include "broker/shard.h"
 #include "io/helper.h"
@@ -15,6 +16,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 #include "io/stop.h"
 #include "io/systemd.h"
@@ -33,6 +35,9 @@ struct broker {
     int lock_fd; /* -1 until this process owns the state */
     struct shard *shards;
     bool portal_runs;
+    struct identity_watch *look; /* while broker_run turns */
+    struct scrape *scrape;
+    struct loop *loop; /* likewise */
     char link[LINK_TEXT_LEN];
 };
 
@@ -228,6 +233,13 @@ void broker_local(const struct broker *b, struct addr *a)
     a->port = site->bind.port;
 }
 
+void broker_figures(const struct broker *b, struct figures *sum)
+{
+    *sum = (struct figures){0};
+    for (unsigned i = 0; i < b->hub.count; i++)
+        figures_add(sum, &b->shards[i].shown);
+}
+
 void broker_close(struct broker *b)
 {
     if (b == NULL)
@@ -297,32 +309,127 @@ static int watch_identity(struct identity_watch *w, struct broker *b, struct loo
     return rc;
 }
 
+/* Figures from the first moment on: `ctx` is where the broker will be. */
+static void add_metrics(void *ctx, struct metrics *m)
+{
+    struct figures sum = {0};
+    const struct broker *b = *(struct broker **)ctx;
+    if (b != NULL)
+        broker_figures(b, &sum);
+    figures_write(&sum, m);
+}
+
+static const char *why_not_ready(void *ctx)
+{
+    return *(struct broker **)ctx != NULL ? NULL : "it starts";
+}
+
+static int open_scrape(struct scrape **out, struct broker **b,
+                       const struct broker_config *config, struct loop *loop,
+                       struct fault *f)
+{
+    struct scrape_config c = {.loop = loop,
+                              .at = config->metrics,
+                              .role = "broker",
+                              .add = add_metrics,
+                              .why_not_ready = why_not_ready,
+                              .ctx = b};
+    return c.at == NULL ? 0 : scrape_open(out, &c, f);
+}
+
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
     loop_stop(ctx);
 }
 
+/* ------------------------------------------------------------------- making way */
+
+static void drain_begin(void *ctx)
+{
+    struct broker *b = ctx;
+    if (b->portal_runs)
+        b->hub.config->portal->stop(b->hub.config->portal->ctx);
+    b->portal_runs = false;
+    for (unsigned i = 0; i < b->hub.count; i++)
+        shard_drain(&b->shards[i]);
+}
+
+static bool drain_has_begun(void *ctx)
+{
+    const struct broker *b = ctx;
+    for (unsigned i = 0; i < b->hub.count; i++)
+        if (!shard_is_drained(&b->shards[i]))
+            return false;
+    return true;
+}
+
+static void drain_release(void *ctx)
+{
+    struct broker *b = ctx;
+    scrape_close(b->scrape);
+    b->scrape = NULL;
+    timer_stop(&b->look->timer);
+    if (b->lock_fd >= 0)
+        close(b->lock_fd);
+    b->lock_fd = -1;
+}
+
+static size_t drain_relayed(void *ctx)
+{
+    struct figures sum;
+    broker_figures(ctx, &sum);
+    return (size_t)sum.values[FIGURE_PAIRS_MOVING];
+}
+
+static void drain_over(void *ctx)
+{
+    loop_stop(((struct broker *)ctx)->loop);
+}
+
+static int open_drain(struct drain **out, struct broker *b, struct fault *f)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    statedir_socket(&b->state, "broker", path);
+    struct drain_config c = {.loop = b->loop,
+                             .socket_path = path,
+                             .begin = drain_begin,
+                             .has_begun = drain_has_begun,
+                             .release = drain_release,
+                             .relayed = drain_relayed,
+                             .over = drain_over,
+                             .ctx = b};
+    return drain_open(out, &c, f);
+}
+
 int broker_run(const struct broker_config *c, struct fault *f)
 {
     struct broker *b = NULL;
+    struct drain *drain = NULL;
     struct loop *loop;
     struct stop *stop = NULL;
     struct identity_watch look = {0};
     struct own_name name = {0};
+    struct scrape *scrape = NULL;
     struct timer beat;
     if (loop_open(&loop) != 0)
         return fault_lack(f, POSTERN_ERR_LIMIT);
     /* First the signals: one that comes right after "ready" must not be missed. */
     int rc = stop_open(&stop, loop, on_stop, loop);
+    rc = rc == 0 ? open_scrape(&scrape, &b, c, loop, f) : fault_lack(f, rc);
     if (rc == 0)
         rc = broker_open(&b, c, f);
-    else
-        (void)fault_lack(f, rc);
     if (rc == 0 && c->portal == NULL) /* which has opened the helper */
         helper_forgo();
-    if (rc == 0 && b != NULL)
+    if (rc == 0 && b != NULL) {
+        b->loop = loop;
+        b->look = &look;
+        b->scrape = scrape;
+        scrape = NULL;
         rc = watch_identity(&look, b, loop, f);
+    }
+    if (rc == 0 && b != NULL)
+        rc = open_drain(&drain, b, f);
     if (rc == 0)
         own_name_start(&name, &b->hub.plan, loop);
     systemd_watchdog_start(&beat, loop);
@@ -332,6 +439,8 @@ int broker_run(const struct broker_config *c, struct fault *f)
         systemd_stopping();
         rc = look.rc;
     }
+    scrape_close(b != NULL ? b->scrape : scrape);
+    drain_close(drain);
     timer_stop(&beat);
     timer_stop(&look.timer);
     own_name_stop(&name);

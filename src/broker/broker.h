@@ -12,6 +12,7 @@
 #include "core/addr.h"
 
 struct broker;
+struct figures;
 
 /*
  * Opens state and sockets, starts the threads and calls on_ready. Fills `f` on
@@ -29,6 +30,8 @@ uint16_t broker_port(const struct broker *b);
 void broker_local(const struct broker *b, struct addr *a);
 /* The addresses it is bound to, from 0; false when there are no more. */
 bool broker_bound(const struct broker *b, size_t i, struct addr *a, bool *dual_stack);
+/* What all threads count, as of the last second. */
+void broker_figures(const struct broker *b, struct figures *sum);
 /* Says goodbye to every device, ends the threads and frees. NULL is fine. */
 void broker_close(struct broker *b);
 

@@ -46,6 +46,7 @@ struct broker_config {
     unsigned threads;          /* 0 means one per core */
     /* RFC 5780 second address: NULL finds one, "off", or numeric "ADDR:PORT". */
     const char *stun_alternate;
+    const char *metrics;    /* where figures are shown (io/scrape.h); NULL: nowhere */
     bool no_address_limits; /* load tests: ten thousand devices from one address */
     const struct broker_portal *portal; /* NULL: such connections are refused */
     void *ctx;

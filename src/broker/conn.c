@@ -17,6 +17,7 @@
 
 enum {
     RETRY_BASE_MS = 200,
+    RETRY_SOON_MS = 100,
     BACK_PER_SECOND = 2000,
     VICTIMS_SEEN = 256,
     NEIGHBOURS_SEEN = 4096
@@ -74,6 +75,8 @@ void conn_end(struct conn *c)
     const struct broker_portal *p = c->shard->hub->config->portal;
     if ((c->state & (CONN_CLIENT | CONN_HOST)) != 0)
         keymap_remove(&c->shard->present, &c->node);
+    c->shard->hosts -= c->state == CONN_HOST;
+    c->shard->clients -= c->state == CONN_CLIENT;
     if (c->in_portal)
         p->on_host(p->ctx, c->node.key, NULL, NULL);
     conn_free(c);
@@ -93,7 +96,7 @@ void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms, const char 
     m.body.bye.code = code;
     m.body.bye.retry_ms = retry_ms;
     (void)snprintf(m.body.bye.reason, sizeof(m.body.bye.reason), "%s", reason);
-    c->shard->stats.byes++;
+    c->shard->stats.byes[code]++;
     if (conn_send(c, &m) != 0) /* it is closed in any case */
         c->shard->stats.dropped++;
     conn_end(c);
@@ -115,6 +118,7 @@ static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
     struct shard *s = c->shard;
     bool anothers = c->place.known && memcmp(c->node.key, peer, KEY_LEN) != 0;
     s->stats.handshakes++;
+    histogram_note(&s->stats.handshake, (loop_now_ms(s->loop) - c->since_ms) * 1000);
     if (anothers) { /* the badge */
         addr_limits_leave(s->limits, &c->place);
         c->place.known = false;
@@ -233,8 +237,10 @@ static bool end_one_begun(struct shard *s)
 static void bound_begun(struct shard *s)
 {
     spare_count(&s->spare);
-    if (conn_begun(s) >= s->hub->handshakes_max)
-        (void)end_one_begun(s);
+    if (conn_begun(s) < s->hub->handshakes_max)
+        return;
+    s->stats.hits[HIT_HANDSHAKES]++;
+    (void)end_one_begun(s);
 }
 
 void conn_accept(struct shard *s, int fd, const struct addr_place *place,
@@ -306,6 +312,7 @@ void conn_move_all(struct shard *s)
 
 bool conn_make_room(struct shard *s)
 {
+    s->stats.hits[HIT_CONNECTIONS]++;
     if (end_one_begun(s))
         return true;
     struct conn *c = least_in(s, &s->ready);
@@ -348,6 +355,7 @@ bool conn_make_room_at(struct shard *s, const struct addr_place *place,
         if (c != NULL && (oldest == NULL || c->since_ms < oldest->since_ms))
             oldest = c;
     }
+    s->stats.hits[HIT_ADDRESS]++;
     if (oldest == NULL)
         return false;
     if (oldest->state == CONN_HANDSHAKE) {
@@ -377,14 +385,16 @@ void conn_sweep(struct shard *s)
     end_overdue(s, &s->greeting, LIMIT_HELLO_MS);
 }
 
-void conn_end_all(struct shard *s)
+void conn_end_all(struct shard *s, bool soon)
 {
     size_t all = s->connections * s->hub->count;
-    uint32_t spread_ms = (uint32_t)(1000 + all * 1000 / BACK_PER_SECOND);
+    uint32_t spread_ms = (uint32_t)((soon ? 200 : 1000) + all * 1000 / BACK_PER_SECOND);
     while (!list_empty(&s->ready)) {
         struct conn *c = LIST_FIRST(&s->ready, struct conn, link);
-        conn_bye(c, BYE_SHUTDOWN, RETRY_BASE_MS + randombytes_uniform(spread_ms),
-                 "the broker stops");
+        conn_bye(c, BYE_SHUTDOWN,
+                 (soon ? RETRY_SOON_MS : RETRY_BASE_MS) +
+                     randombytes_uniform(spread_ms),
+                 soon ? "the broker makes way for the next one" : "the broker stops");
     }
     end_overdue(s, &s->handshaking, 0);
     end_overdue(s, &s->greeting, 0);
@@ -417,6 +427,8 @@ bool conn_enter(struct conn *c, enum conn_state state)
     if (state == CONN_HOST)
         channel_set_queue_max(c->channel, LIMIT_HOST_QUEUE_BYTES);
     keymap_add(&c->shard->present, &c->node);
+    c->shard->hosts += state == CONN_HOST;
+    c->shard->clients += state == CONN_CLIENT;
     set_state(c, state, &c->shard->ready);
     if (before == NULL)
         return false;

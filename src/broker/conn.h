@@ -76,8 +76,9 @@ bool conn_make_room_at(struct shard *s, const struct addr_place *place,
 size_t conn_begun(const struct shard *s);
 /* Ends what is overdue. */
 void conn_sweep(struct shard *s);
-/* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */
-void conn_end_all(struct shard *s);
+/* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out; `soon`: the
+ * next broker is about to start. */
+void conn_end_all(struct shard *s, bool soon);
 
 /* Whether conn_enter would end another connection of this device. */
 bool conn_replaces(struct conn *c, enum conn_state state);

@@ -54,6 +54,7 @@ static void send_on(struct shard *s, const struct route *r, Control *m)
     }
     mail_free(mail);
     s->stats.dropped++;
+    s->stats.hits[HIT_QUEUE]++;
 }
 
 void control_on_mail(struct shard *s, const struct mail *mail)
@@ -80,6 +81,7 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
     m.body.refuse.code = code;
     (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
     s->stats.refused++;
+    s->stats.refusals[code]++;
     send_on(s,
             &(struct route){
                 .to = r->from, .from = r->to, .to_host = !r->to_host, .own = true},
@@ -103,13 +105,13 @@ static bool is_portal(const struct shard *s, const uint8_t *key)
     return memcmp(key, s->hub->identity.key.pub, KEY_LEN) == 0;
 }
 
-static int open_mark(const struct shard *s, struct addr *from, const uint8_t *client,
-                     const uint8_t *host, const uint8_t *conv, const void *mark,
-                     size_t len)
+static int open_mark(const struct shard *s, struct addr *from, uint64_t *age_ms,
+                     const uint8_t *client, const uint8_t *host, const uint8_t *conv,
+                     const void *mark, size_t len)
 {
     struct mark_names n = {.client = client, .host = host, .conv = conv};
-    return mark_open(from, mark, len, s->hub->mark_secret, &n, (uint32_t)time(NULL),
-                     LIMIT_MARK_S);
+    return mark_open(from, age_ms, mark, len, s->hub->mark_secret, &n,
+                     clock_us() / 1000, LIMIT_MARK_S * 1000);
 }
 
 /*
@@ -219,6 +221,7 @@ static void take_stranger(struct shard *s, struct conn *host, const struct route
     memcpy(g->pass, pass, sizeof(pass));
     struct usher_way way = conn_way(host);
     g = usher_take(&host->usher, &way, g);
+    s->stats.hits[HIT_HOST] += g != NULL;
     if (g != NULL)
         refuse(s, &(struct route){.to = r->to, .from = g->client, .to_host = true},
                g->conv, REFUSE_LIMIT, "too many devices ask for this host just now");
@@ -229,13 +232,16 @@ static void introduce_known(struct shard *s, struct conn *host, const struct rou
                             const Control *m)
 {
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
-        !admission_pass(&s->admission, r->to, true, loop_now_ms(s->loop)))
+        !admission_pass(&s->admission, r->to, true, loop_now_ms(s->loop))) {
+        s->stats.hits[HIT_HOST]++;
         refuse(s, r, m->conv, REFUSE_LIMIT,
                "too many devices ask for this host just now");
-    else if (conn_send(host, m) != 0)
+    } else if (conn_send(host, m) != 0) {
+        s->stats.hits[HIT_QUEUE]++;
         refuse(s, r, m->conv, REFUSE_LIMIT, "the host does not keep up");
-    else
+    } else {
         s->stats.introduced++;
+    }
 }
 
 /* Runs at the host's shard. Nothing is made, nor remembered but who has asked when. */
@@ -244,7 +250,9 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     struct conn *host = conn_first(s, r->to, CONN_HOST);
     Introduce *i = &m->body.introduce;
     struct addr from;
+    uint64_t age_ms;
     if (host != NULL && r->over && !r->badged && !is_invited(host, i)) {
+        s->stats.hits[HIT_INTRODUCTIONS]++;
         refuse(s, r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
@@ -253,7 +261,8 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         refuse_absent(s, r, m->conv);
         return;
     }
-    if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
+    if (open_mark(s, &from, &age_ms, r->from, r->to, m->conv, i->mark.bytes,
+                  i->mark.size) != 0)
         return;                    /* it waited too long in the box */
     channel_insist(host->channel); /* whose router may let it through at any moment */
     if (r->badged)
@@ -328,8 +337,10 @@ static void handle_accept(struct conn *c, Control *m)
     struct relay_tickets t;
     struct addr from;
     const char *why = NULL;
+    uint64_t age_ms;
     Control out;
-    if (open_mark(s, &from, m->peer, host, m->conv, a->mark.bytes, a->mark.size) != 0) {
+    if (open_mark(s, &from, &age_ms, m->peer, host, m->conv, a->mark.bytes,
+                  a->mark.size) != 0) {
         s->stats.dropped++;
         return;
     }
@@ -341,6 +352,8 @@ static void handle_accept(struct conn *c, Control *m)
         .from = portal || s->hub->config->no_address_limits ? NULL : &from,
         .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
     s->stats.accepted++;
+    s->stats.without_pair += a->no_pair;
+    histogram_note(&s->stats.introduction, age_ms * 1000);
     admission_accepted(&s->admission, host, m->peer, &from);
     if (a->listed && !portal)
         give_host_badge(c, m->peer, m->conv);
@@ -349,6 +362,7 @@ static void handle_accept(struct conn *c, Control *m)
         return;
     }
     bool given = relay_issue(s->relay, &ask, &t, &why) == 0;
+    s->stats.hits[HIT_RELAYS] += !given;
     if (given) /* whose clients hear by the pair what becomes of the host */
         bonds_drop(&c->bonds, m->peer, m->conv);
     else
@@ -545,6 +559,7 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
             continue;
         if (r->to_host ? !may_say(s, c, r, m) : !may_tell(s, c, r, m)) {
             s->stats.dropped++;
+            s->stats.hits[HIT_SAID]++;
             continue;
         }
         c->accepted = c->accepted || m->which_body != Control_refuse_tag;
@@ -553,8 +568,10 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
             give_badge(c); /* which a host says only to whom it let in */
         if (conn_send(c, m) == 0)
             s->stats.routed++;
-        else
+        else {
             s->stats.dropped++;
+            s->stats.hits[HIT_QUEUE]++;
+        }
     }
     if (!arrived && m->which_body == Control_signal_tag)
         refuse_absent(s, r, m->conv);
@@ -618,6 +635,7 @@ static void handle_introduce(struct conn *c, Control *m)
                       m->peer, c->node.key, (uint64_t)time(NULL));
     i->badge.size = 0;
     if (!may_introduce(c, i, r.badged, &r.over)) {
+        c->shard->stats.hits[HIT_INTRODUCTIONS]++;
         refuse(c->shard, &r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
@@ -626,7 +644,7 @@ static void handle_introduce(struct conn *c, Control *m)
     if (from.family == ADDR_NONE && !c->shard->hub->config->no_address_limits)
         return; /* it is reset already, and would be counted nowhere */
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
-                                        &from, (uint32_t)time(NULL));
+                                        &from, clock_us() / 1000);
     forward(c, m, &r);
 }
 
@@ -667,8 +685,10 @@ static void handle_carry(struct conn *c, Control *m)
         admission_carry(&c->shard->admission, c->node.key, role_of(c),
                         m->body.carry.packet.size, loop_now_ms(c->shard->loop)))
         forward(c, m, NULL);
-    else
+    else {
         c->shard->stats.dropped++;
+        c->shard->stats.hits[HIT_CARRY]++;
+    }
 }
 
 static void handle_ping(struct conn *c, Control *m)
@@ -858,6 +878,7 @@ void control_on_message(struct conn *c, const uint8_t *msg, size_t len)
     if (!is_portal(c->shard, c->node.key) &&
         !admission_message(&c->shard->admission, c->node.key, role_of(c),
                            loop_now_ms(c->shard->loop))) {
+        c->shard->stats.hits[HIT_MESSAGES]++;
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many messages a second");
         return;
     }

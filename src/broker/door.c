@@ -533,4 +533,6 @@ void door_close(struct door *d)
 void door_read_stats(const struct door *d, struct door_stats *out)
 {
     *out = d->stats;
+    out->visitors = d->visitor_count;
+    out->in_line = d->porch.count + d->known_count;
 }

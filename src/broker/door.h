@@ -52,6 +52,7 @@ struct door_events {
 
 struct door_stats {
     uint64_t accepted, refused, silent, garbage;
+    size_t visitors, in_line; /* now: that have not spoken; of those, in a line */
 };
 
 struct door_config {

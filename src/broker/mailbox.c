@@ -87,7 +87,7 @@ int mailbox_post(struct mailbox *b, struct mail *m)
     (void)pthread_mutex_lock(&b->lock);
     if (b->closed) {
         rc = POSTERN_ERR_CLOSED;
-    } else if (b->count >= LIMIT_MAILBOX && m->type != MAIL_STOP) {
+    } else if (b->count >= LIMIT_MAILBOX && m->type < MAIL_DRAIN) {
         rc = POSTERN_ERR_LIMIT;
     } else {
         m->next = NULL;

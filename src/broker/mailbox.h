@@ -27,6 +27,7 @@ enum mail_type {
     MAIL_WEB,     /* to the portal: a TLS connection; `bytes` is the name it asks for */
     MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone
                    */
+    MAIL_DRAIN,   /* send the devices away, and relay what is relayed; never refused */
     MAIL_STOP,    /* say goodbye and end; never refused */
 };
 

@@ -23,11 +23,12 @@ struct mark_names {
 /* Returns the length. `from` is where the client is connected from. */
 size_t mark_make(uint8_t out[static MARK_MAX],
                  const uint8_t secret[static MARK_SECRET_LEN],
-                 const struct mark_names *n, const struct addr *from, uint32_t now_s);
-/* POSTERN_ERR_DENIED when it is none of ours, or older than `max_age_s`. */
-MUST_CHECK int mark_open(struct addr *from, const uint8_t *mark, size_t len,
-                         const uint8_t secret[static MARK_SECRET_LEN],
-                         const struct mark_names *n, uint32_t now_s,
-                         uint32_t max_age_s);
+                 const struct mark_names *n, const struct addr *from, uint64_t now_ms);
+/* POSTERN_ERR_DENIED when it is none of ours, or older than `max_age_ms`; `age_ms` is
+ * how old it is. Times are one clock's of this process. */
+MUST_CHECK int mark_open(struct addr *from, uint64_t *age_ms, const uint8_t *mark,
+                         size_t len, const uint8_t secret[static MARK_SECRET_LEN],
+                         const struct mark_names *n, uint64_t now_ms,
+                         uint64_t max_age_ms);
 
 #endif

@@ -29,6 +29,7 @@ enum {
     BUSY_SEEN = 1024,  /* where none of them can */
     /* What may wait behind the congestion window: more would only be delay. */
     RELAY_UNSENT_BYTES = 512 * 1024,
+    MOVING_MS = 10000,
     ALIVE_IDLE_S = 60,
     ALIVE_GAP_S = 15,
     ALIVE_COUNT = 4,
@@ -157,6 +158,7 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
     }
     if (p->joined)
         mourn(r, p);
+    r->stats.joined_open -= p->joined;
     part(r, p);
     shares_give(&r->shares, p->shares);
     list_remove(&p->busy);
@@ -301,6 +303,12 @@ static void end_all(struct relay *r, struct list *l)
 {
     while (!list_empty(l))
         pair_end(r, LIST_FIRST(l, struct pair, link), true);
+}
+
+void relay_end_waiting(struct relay *r)
+{
+    end_all(r, &r->waiting);
+    bury(r);
 }
 
 void relay_close(struct relay *r)
@@ -585,6 +593,7 @@ static int pair_start(struct relay *r, struct pair *p)
 {
     static const uint8_t joined = RELAY_JOINED;
     p->joined = true;
+    r->stats.joined_open++;
     if (p->elder != NULL)
         pair_end(r, p->elder, true);
     for (int i = 0; i < SIDE_COUNT; i++) {
@@ -598,7 +607,9 @@ static int pair_start(struct relay *r, struct pair *p)
         if (rc != 0)
             return rc;
     }
-    p->at_ms = loop_now_ms(r->loop);
+    uint64_t now_ms = loop_now_ms(r->loop);
+    histogram_note(&r->stats.setup, (now_ms - p->at_ms) * 1000);
+    p->at_ms = now_ms;
     list_remove(&p->link);
     list_push(&r->active, &p->link);
     r->stats.pairs_joined++;
@@ -660,9 +671,21 @@ void relay_sweep(struct relay *r)
     bury(r);
 }
 
+/* The lists are by last use. */
+static size_t count_moving(const struct relay *r, const struct list *l)
+{
+    size_t n = 0;
+    uint64_t now = loop_now_ms(r->loop);
+    for (const struct list *i = l->prev; i != l; i = i->prev, n++)
+        if (now - LIST_OWNER(i, struct pair, link)->at_ms >= MOVING_MS)
+            break;
+    return n;
+}
+
 void relay_read_stats(const struct relay *r, struct relay_stats *out)
 {
     *out = r->stats;
+    out->moving = count_moving(r, &r->active) + count_moving(r, &r->halves);
     out->bytes_spliced = r->pool.spliced;
     out->bytes_copied = r->pool.copied;
 }

@@ -12,6 +12,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
+#include "core/metrics.h"
 #include "core/proto.h"
 #include "io/loop.h"
 
@@ -20,7 +21,9 @@ struct relay;
 struct relay_stats {
     uint64_t pairs_joined, bytes_spliced, bytes_copied;
     uint64_t tickets_expired, tickets_unknown;
-    size_t pairs_open;
+    size_t pairs_open, joined_open; /* now: all; those with both sides there */
+    size_t moving;          /* of these, that moved something in the last seconds */
+    struct histogram setup; /* from the tickets until then */
 };
 
 /*
@@ -84,6 +87,8 @@ static inline uint8_t relay_ticket_thread(const uint8_t ticket[static TICKET_LEN
  * ticket is unknown, expired or used; otherwise it waits for the other side.
  */
 void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]);
+/* No ticket that is out will be shown: ends the pairs that are not joined. */
+void relay_end_waiting(struct relay *r);
 /* Ends what has expired; call about once a second. */
 void relay_sweep(struct relay *r);
 void relay_read_stats(const struct relay *r, struct relay_stats *out);

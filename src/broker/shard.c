@@ -39,7 +39,6 @@ static void on_tls(void *ctx, int fd, const struct addr_place *place,
         conn_accept(s, fd, place, device);
         return;
     }
-    s->stats.refused++;
     addr_limits_leave(s->limits, place);
     door_say_busy(fd);
 }
@@ -170,13 +169,70 @@ static void log_stats(const struct shard *s)
 #undef N
 }
 
+static void show_own(const struct shard *s, uint64_t *v)
+{
+    const struct shard_stats *n = &s->stats;
+    v[FIGURE_HANDSHAKING] = s->connections - s->hosts - s->clients;
+    v[FIGURE_CLIENTS] = s->clients;
+    v[FIGURE_HOSTS] = s->hosts;
+    v[FIGURE_HANDSHAKES] = n->handshakes;
+    v[FIGURE_HELLOS] = n->hellos;
+    v[FIGURE_ROUTED] = n->routed;
+    v[FIGURE_DROPPED] = n->dropped;
+    v[FIGURE_INTRODUCED] = n->introduced;
+    v[FIGURE_ACCEPTED_RELAY] = n->accepted - n->without_pair;
+    v[FIGURE_ACCEPTED_DIRECT] = n->without_pair;
+    for (unsigned i = REFUSE_OFFLINE; i <= REFUSE_ENDED; i++)
+        v[FIGURE_REFUSED + i - 1] = n->refusals[i];
+    for (unsigned i = BYE_VERSION; i <= BYE_PROTOCOL; i++)
+        v[FIGURE_BYES + i - 1] = n->byes[i];
+    for (unsigned i = 0; i < HIT_COUNT; i++)
+        v[FIGURE_HITS + i] = n->hits[i];
+}
+
+static void show_figures(struct shard *s)
+{
+    struct door_stats d = {0};
+    struct relay_stats r;
+    struct stun_stats u = {0};
+    struct figures f = {0};
+    uint64_t *v = f.values;
+    if (s->door != NULL)
+        door_read_stats(s->door, &d);
+    relay_read_stats(s->relay, &r);
+    if (s->stun != NULL)
+        stun_service_read_stats(s->stun, &u);
+    show_own(s, v);
+    v[FIGURE_VISITORS] = d.visitors;
+    v[FIGURE_IN_LINE] = d.in_line;
+    v[FIGURE_ACCEPTED_CONNECTIONS] = d.accepted;
+    v[FIGURE_SILENT] = d.silent;
+    v[FIGURE_GARBAGE] = d.garbage;
+    v[FIGURE_HITS + HIT_ADDRESS] += d.refused;
+    v[FIGURE_PAIRS_WAITING] = r.pairs_open - r.joined_open;
+    v[FIGURE_PAIRS_JOINED] = r.joined_open;
+    v[FIGURE_PAIRS_MOVING] = r.moving;
+    v[FIGURE_PAIRS] = r.pairs_joined;
+    v[FIGURE_BYTES_SPLICED] = r.bytes_spliced;
+    v[FIGURE_BYTES_COPIED] = r.bytes_copied;
+    v[FIGURE_TICKETS_EXPIRED] = r.tickets_expired;
+    v[FIGURE_TICKETS_UNKNOWN] = r.tickets_unknown;
+    v[FIGURE_STUN_ANSWERED] = u.answered;
+    v[FIGURE_STUN_IGNORED] = u.ignored;
+    v[FIGURE_HITS + HIT_STUN] = u.limited;
+    f.times[TIME_HANDSHAKE] = s->stats.handshake;
+    f.times[TIME_INTRODUCTION] = s->stats.introduction;
+    f.times[TIME_PAIR] = r.setup;
+    figures_show(&s->shown, &f);
+}
+
 /* Closes everything; the loop then ends by itself. */
 static void shard_finish(struct shard *s)
 {
-    s->stopping = true;
+    s->stopping = s->finished = true;
     if (s->door != NULL && s->relay != NULL && s->stun != NULL)
         log_stats(s);
-    conn_end_all(s);
+    conn_end_all(s, false);
     door_close(s->door);
     relay_close(s->relay);
     stun_service_close(s->stun);
@@ -187,6 +243,22 @@ static void shard_finish(struct shard *s)
     s->door = NULL;
     s->relay = NULL;
     s->stun = NULL;
+}
+
+/* Ports first: the next broker waits for them. */
+static void make_way(struct shard *s)
+{
+    s->stopping = true;
+    log_stats(s);
+    door_close(s->door);
+    stun_service_close(s->stun);
+    s->door = NULL;
+    s->stun = NULL;
+    conn_end_all(s, true);
+    relay_end_waiting(s->relay);
+    timer_stop(&s->move);
+    show_figures(s);
+    __atomic_store_n(&s->drained, true, __ATOMIC_RELEASE);
 }
 
 static void on_mail(void *ctx, struct mail *m)
@@ -211,8 +283,12 @@ static void on_mail(void *ctx, struct mail *m)
     case MAIL_GRANTS:
         grants_on_mail(s, m);
         break;
-    case MAIL_STOP:
+    case MAIL_DRAIN:
         if (!s->stopping)
+            make_way(s);
+        break;
+    case MAIL_STOP:
+        if (!s->finished)
             shard_finish(s);
         break;
     case MAIL_WEB:
@@ -225,12 +301,14 @@ static void on_mail(void *ctx, struct mail *m)
 static void on_sweep(void *ctx)
 {
     struct shard *s = ctx;
-    door_sweep(s->door);
+    if (s->door != NULL)
+        door_sweep(s->door);
     conn_sweep(s);
     relay_sweep(s->relay);
     spare_count_forgotten(&s->spare,
                           admission_sweep(&s->admission, loop_now_ms(s->loop)));
-    spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
+    spare_look(&s->spare, s->door != NULL ? conn_begun(s) + door_inner(s->door) : 0);
+    show_figures(s);
 }
 
 static void on_move(void *ctx)
@@ -322,11 +400,26 @@ int shard_start(struct shard *s)
     return s->thread_ready ? 0 : POSTERN_ERR_IO;
 }
 
-void shard_stop(struct shard *s)
+static void tell(struct shard *s, enum mail_type what)
 {
-    struct mail *m = mail_new(MAIL_STOP, NULL, 0);
+    struct mail *m = mail_new(what, NULL, 0);
     if (!s->thread_ready || m == NULL || mailbox_post(s->mail, m) != 0)
         mail_free(m);
+}
+
+void shard_stop(struct shard *s)
+{
+    tell(s, MAIL_STOP);
+}
+
+void shard_drain(struct shard *s)
+{
+    tell(s, MAIL_DRAIN);
+}
+
+bool shard_is_drained(const struct shard *s)
+{
+    return __atomic_load_n(&s->drained, __ATOMIC_ACQUIRE);
 }
 
 void shard_wait(struct shard *s)
@@ -334,7 +427,7 @@ void shard_wait(struct shard *s)
     if (s->thread_ready)
         (void)pthread_join(s->thread, NULL);
     s->thread_ready = false;
-    if (s->loop_ready && !s->stopping) { /* it never ran */
+    if (s->loop_ready && !s->finished) { /* it never ran */
         shard_finish(s);
         loop_run(s->loop);
     }

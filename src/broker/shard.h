@@ -14,6 +14,7 @@
 #include "broker/awaited.h"
 #include "broker/parted.h"
 #include "broker/door.h"
+#include "broker/figures.h"
 #include "broker/mark.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
@@ -50,7 +51,11 @@ struct hub {
 };
 
 struct shard_stats {
-    uint64_t handshakes, hellos, routed, dropped, introduced, accepted, refused, byes;
+    uint64_t handshakes, hellos, routed, dropped, introduced, accepted, refused;
+    uint64_t without_pair;                                      /* of those accepted */
+    uint64_t refusals[REFUSE_ENDED + 1], byes[BYE_REMOVED + 1]; /* by code */
+    uint64_t hits[HIT_COUNT];
+    struct histogram handshake, introduction;
 };
 
 struct shard {
@@ -58,7 +63,9 @@ struct shard {
     unsigned index;
     struct loop *loop;
     pthread_t thread;
-    bool loop_ready, thread_ready, stopping;
+    bool loop_ready, thread_ready;
+    bool stopping, finished; /* serves no device any more; nor relays */
+    bool drained;            /* other threads may ask: ports are closed */
     struct mailbox *mail;
     struct registry *registry;
     struct gnutls_certificate_credentials_st *credentials;
@@ -76,9 +83,10 @@ struct shard {
     struct timer move; /* runs when connections wait in `moving` */
     struct list handshaking, greeting, ready, moving; /* struct conn, by start */
     struct keymap present;                            /* struct conn, by device key */
-    size_t connections;
-    struct spare spare; /* of handshakes */
+    size_t connections, hosts, clients;               /* all; those that are present */
+    struct spare spare;                               /* of handshakes */
     struct shard_stats stats;
+    struct figures shown; /* a copy for other threads, each second */
 };
 
 /*
@@ -88,6 +96,12 @@ struct shard {
 MUST_CHECK int shard_open(struct shard *s, struct hub *hub, unsigned index,
                           struct fault *f);
 MUST_CHECK int shard_start(struct shard *s);
+/*
+ * Asks the thread to send its devices away and to close its ports, and to go on only
+ * with what it relays. Any thread; and whether that is done.
+ */
+void shard_drain(struct shard *s);
+bool shard_is_drained(const struct shard *s);
 /* Asks the thread to say goodbye to its devices and to end. Any thread. */
 void shard_stop(struct shard *s);
 /* Waits for the thread. Only then may other shards' mail be freed. */

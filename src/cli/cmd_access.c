@@ -94,7 +94,11 @@ static void explain(struct run *r, const struct access_account *a, const char *u
         (void)fprintf(
             out,
             "Next: %s logs in with a browser at %s while 'postern serve' runs "
-            "here.\n",
+            "here.\nWhere the broker has no certificate of a public authority the "
+            "browser "
+            "warns at first: its operator\nsees at its start with what to compare it, "
+            "and "
+            "'postern doctor' says which it has.\n",
             a->name, r->portal);
     (void)fflush(out);
 }
@@ -353,9 +357,13 @@ static int list(struct run *r)
         events_print(r->out, &e);
     }
     if (n == 0 && p == 0 && !r->out->json)
-        (void)fprintf(r->out->out,
-                      "Nobody may come in through the portal yet: 'postern access add "
-                      "NAME --services LIST' makes an account.\n");
+        (void)fprintf(
+            r->out->out,
+            "Nobody may come in through the portal yet: %s'postern access add "
+            "NAME --services LIST' makes an account.\n",
+            statedir_has(r->state.path, "host.db")
+                ? ""
+                : "first run 'postern serve --broker LINK SERVICE...', then ");
     if (accounts != NULL)
         sodium_memzero(accounts, ACCESS_ACCOUNTS_MAX * sizeof(*accounts));
     free(accounts);

@@ -21,6 +21,7 @@
 #include "host/roster.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/scrape.h"
 #include "path/spoken_call.h"
 
 struct client_config cmd_client_config(const struct options *o, struct events *out)
@@ -197,9 +198,11 @@ int cmd_up(const struct options *o, struct events *out, struct fault *f)
         return clean_names(o, f);
     if (naming_way_parse(&names, way, f) != 0)
         return POSTERN_ERR_USAGE;
+    if (v[OPT_METRICS].given && scrape_check(v[OPT_METRICS].text, f) != 0)
+        return POSTERN_ERR_USAGE;
     out->lasting = true;
     struct client_config c = cmd_client_config(o, out);
-    return up_run(&c, names, f);
+    return up_run(&c, names, v[OPT_METRICS].text, f);
 }
 
 /* Where only one was joined, no other can be meant; else they are named. */

@@ -29,6 +29,7 @@
 enum {
     INVITE_DEFAULT_S = 3600,
     CODE_DEFAULT_S = 600,
+    UNITLESS_LEAST_S = 60, /* less is no number of seconds that was meant */
     CODE_MAX_S = 3600,
     SKEW_WARN_S = 60
 };
@@ -193,10 +194,25 @@ static int64_t life_of(const struct option_value *v)
                                  : INVITE_DEFAULT_S;
 }
 
+/* Who writes 1 for an hour or a day would give a link that is over at once. */
+static int check_life(const struct option_value *v, struct fault *f)
+{
+    const char *text = v[OPT_EXPIRES].text;
+    if (!v[OPT_EXPIRES].given || v[OPT_EXPIRES].number >= UNITLESS_LEAST_S ||
+        text[strspn(text, "0123456789")] != '\0')
+        return 0;
+    char advice[96];
+    (void)snprintf(advice, sizeof(advice),
+                   "give it a unit: --expires %.8sm, %.8sh or %.8sd", text, text, text);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "a link that is good for %.8s s is of no use", text);
+}
+
 static int check_code_options(const struct option_value *v, struct fault *f)
 {
-    if (!v[OPT_SPOKEN].given)
-        return 0;
+    int err = check_life(v, f);
+    if (err != 0 || !v[OPT_SPOKEN].given)
+        return err;
     if (v[OPT_USES].given || v[OPT_QR].given)
         return fault_set(f, POSTERN_ERR_USAGE, "leave it out, or give a link",
                          "a code is said to one person: --%s does not go with it",

@@ -15,12 +15,15 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/netmon.h"
+#include "io/reach.h"
 #include "io/resolve.h"
 #include "io/web_cert.h"
 
 enum {
     ALL_MS = 9000,
-    RESOLVER_MS = 2000,
+    RESOLVER_MS = 5500, /* the second server of resolv.conf is asked after 5 s */
+    SLOW_MS = 2000,
+    NAMED_MS = 1000,
     NETCHECK_MS = 4500,
     CERTIFICATE_MS = 1000,
     DAEMON_MS = 700,
@@ -37,15 +40,17 @@ struct asking {
     bool done;
     int err;
     size_t found;
+    struct addr addrs[DOCTOR_NAMED_MAX];
 };
 
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
     struct asking *a = ctx;
-    (void)addrs;
     a->done = true;
     a->err = err;
     a->found = n;
+    memcpy(a->addrs, addrs,
+           (n < DOCTOR_NAMED_MAX ? n : DOCTOR_NAMED_MAX) * sizeof(*addrs));
     loop_stop(a->loop);
 }
 
@@ -60,7 +65,7 @@ static void on_tell(void *ctx)
     log_warn("waiting: the resolver is asked for the broker's name");
 }
 
-static int ask_resolver(struct asking *a, const char *host, unsigned limit_ms)
+static int ask_resolver(struct asking *a, const struct link *l, unsigned limit_ms)
 {
     struct resolve *r = NULL;
     int err = loop_open(&a->loop);
@@ -68,7 +73,7 @@ static int ask_resolver(struct asking *a, const char *host, unsigned limit_ms)
         return err;
     timer_init(&a->limit, a->loop, on_limit, a);
     timer_init(&a->tell, a->loop, on_tell, a);
-    err = resolve_start_apart(&r, a->loop, host, 443, on_resolved, a);
+    err = resolve_start_apart(&r, a->loop, l->host, l->port, on_resolved, a);
     if (err == 0) {
         timer_start(&a->limit, limit_ms);
         timer_start(&a->tell, TELL_MS);
@@ -83,12 +88,34 @@ static int ask_resolver(struct asking *a, const char *host, unsigned limit_ms)
     return err;
 }
 
+static void tell_answer(struct doctor *d, const struct asking *a, unsigned took_ms)
+{
+    static const char cure[] =
+        "look at /etc/resolv.conf, and whether its server answers";
+    const char *host = d->broker.host;
+    if (!a->done || (a->err == POSTERN_ERR_DNS && took_ms >= SLOW_MS))
+        doctor_say(d, "resolver", DOCTOR_BAD, cure, "it does not answer");
+    else if (a->err == POSTERN_ERR_NOTFOUND)
+        doctor_say(d, "resolver", DOCTOR_BAD,
+                   "check the broker's link, or its DNS entry",
+                   "it says that there is no %.120s", host);
+    else if (a->err != 0)
+        doctor_say(d, "resolver", DOCTOR_BAD, cure, "%.120s is not found: %s", host,
+                   postern_strerror(a->err));
+    else if (took_ms >= SLOW_MS)
+        doctor_say(d, "resolver", DOCTOR_WARNING,
+                   "look at /etc/resolv.conf: its first server may be dead",
+                   "%.120s is %zu address(es), after %u.%u s", host, a->found,
+                   took_ms / 1000, took_ms % 1000 / 100);
+    else
+        doctor_say(d, "resolver", DOCTOR_OK, "", "%.120s is %zu address(es)", host,
+                   a->found);
+}
+
 static void check_resolver(struct doctor *d)
 {
     struct asking a = {0};
     struct addr numeric;
-    static const char cure[] =
-        "look at /etc/resolv.conf, and whether its server answers";
     const char *host = d->broker.host;
     if (host[0] == '\0' || addr_parse_ip(&numeric, host) == 0) {
         doctor_say(d, "resolver", resolve_configured() ? DOCTOR_OK : DOCTOR_WARNING,
@@ -100,29 +127,23 @@ static void check_resolver(struct doctor *d)
         return;
     }
     doctor_wait("the resolver");
-    int err = ask_resolver(&a, host, doctor_left_ms(d, RESOLVER_MS));
-    d->nameless = err == 0 && (!a.done || a.err != 0) && !d->offline &&
-                  (a.err == POSTERN_ERR_NOTFOUND || netmon_leads_out());
-    if (err == 0 && d->offline && (!a.done || a.err != 0))
+    uint64_t began_us = clock_us();
+    int err = ask_resolver(&a, &d->broker, doctor_left_ms(d, RESOLVER_MS));
+    d->named_count = a.found < DOCTOR_NAMED_MAX ? a.found : DOCTOR_NAMED_MAX;
+    memcpy(d->named, a.addrs, sizeof(d->named));
+    bool none = err == 0 && (!a.done || a.err != 0);
+    d->nameless =
+        none && !d->offline && (a.err == POSTERN_ERR_NOTFOUND || netmon_leads_out());
+    if (none && d->offline)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "no network");
     else if (err != 0)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "it could not be asked: %s",
                    postern_strerror(err));
-    else if ((!a.done || a.err != 0) && !d->nameless)
+    else if (none && !d->nameless)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "",
                    "this machine has no route to the network, so none can answer");
-    else if (!a.done)
-        doctor_say(d, "resolver", DOCTOR_BAD, cure, "it does not answer");
-    else if (a.err == POSTERN_ERR_NOTFOUND)
-        doctor_say(d, "resolver", DOCTOR_BAD,
-                   "check the broker's link, or its DNS entry",
-                   "it says that there is no %.120s", host);
-    else if (a.err != 0)
-        doctor_say(d, "resolver", DOCTOR_BAD, cure, "%.120s is not found: %s", host,
-                   postern_strerror(a.err));
     else
-        doctor_say(d, "resolver", DOCTOR_OK, "", "%.120s is %zu address(es)", host,
-                   a.found);
+        tell_answer(d, &a, (unsigned)((clock_us() - began_us) / 1000));
 }
 
 /* ------------------------------------------------------------------------- the broker
@@ -163,12 +184,63 @@ static void tell_way(struct doctor *d, const struct netcheck_way *way)
                way->words.advice, "%s", way->words.what);
 }
 
+/* Does the broker answer at any address of its name? Else why not at the first. */
+static bool try_named(struct doctor *d, const struct keypair *key, struct fault *why)
+{
+    for (size_t i = 0; i < d->named_count; i++) {
+        struct netcheck_config c = {.broker = d->broker,
+                                    .key = key,
+                                    .only_key = true,
+                                    .limit_ms = doctor_left_ms(d, NAMED_MS)};
+        struct fault f = {0};
+        (void)addr_format_ip(&d->named[i], c.broker.host);
+        if (netcheck_run(&c, &f) == 0)
+            return true;
+        if (i == 0 || f.code == POSTERN_ERR_KEY)
+            *why = f;
+    }
+    return false;
+}
+
+/*
+ * The broker answered at an address that was remembered. That the name leads elsewhere
+ * now is seen by no device that found it before, and by each that never did.
+ */
+static void check_name(struct doctor *d, const struct keypair *key,
+                       const struct addr *at)
+{
+    char now[ADDR_TEXT_LEN], then[ADDR_TEXT_LEN];
+    struct proxy unused;
+    struct fault why = {0}, f;
+    bool known = at->family == ADDR_NONE || d->named_count == 0 ||
+                 proxy_from_env(&unused, d->broker.host, &f) > 0;
+    for (size_t i = 0; i < d->named_count; i++)
+        known = known || addr_ip_equal(&d->named[i], at);
+    if (known || try_named(d, key, &why))
+        return;
+    /* Silence may be this network's: a router that leads nobody in from inside. */
+    doctor_say(d, "name",
+               why.code == POSTERN_ERR_TIMEOUT || why.code == POSTERN_ERR_UNREACHABLE
+                   ? DOCTOR_WARNING
+                   : DOCTOR_BAD,
+               "mend its entry in DNS or /etc/hosts, or this machine's DNS server: who "
+               "was never at the broker does not find it",
+               "%.100s leads to %s now, where %s; the address remembered, %s, works",
+               d->broker.host, addr_format_ip(&d->named[0], now),
+               why.code == POSTERN_ERR_KEY       ? "another key answers"
+               : why.code == POSTERN_ERR_PROTO   ? "something answers that is no broker"
+               : why.code == POSTERN_ERR_REFUSED ? "nothing listens"
+                                                 : "nothing answers",
+               addr_format_ip(at, then));
+}
+
 static void check_broker(struct doctor *d)
 {
     struct keypair key;
     struct event found;
     struct netcheck_way way = {0};
     struct fault f = {0};
+    struct addr at = {0};
     if (d->broker.host[0] == '\0') {
         doctor_say(d, "broker", DOCTOR_SKIPPED, d->no_broker.advice, "%s",
                    d->no_broker.what);
@@ -181,6 +253,7 @@ static void check_broker(struct doctor *d)
                                 .key = &key,
                                 .found = &found,
                                 .way = &way,
+                                .at = &at,
                                 .limit_ms = doctor_left_ms(d, NETCHECK_MS)};
     found.text[0] = '\0';
     int err = netcheck_run(&c, &f);
@@ -195,6 +268,7 @@ static void check_broker(struct doctor *d)
     else if (found.text[0] != '\0') {
         (void)snprintf(d->netcheck, sizeof(d->netcheck), "%s", event_end(&found));
         tell_netcheck(d);
+        check_name(d, &key, &at);
     }
 }
 

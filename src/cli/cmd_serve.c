@@ -22,6 +22,7 @@
 #include "host/via.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 
 /* Adds the SERVICE texts as lines, after all of them were parsed together. */
@@ -196,7 +197,10 @@ static int must_ask(const struct statedir *state, enum local_op op, struct event
     int err = daemon_ask(state, "serve", op, NULL, out, NULL, f);
     if (err == 0)
         return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "start it with 'postern serve', then run this again",
+                         statedir_has(state->path, "host.db")
+                             ? "start it with 'postern serve', then run this again"
+                             : "start it: 'postern serve --broker LINK SERVICE...', "
+                               "with the link that 'postern broker' printed",
                          "no 'postern serve' runs with %.200s", state->path);
     return err < 0 ? err : 0;
 }
@@ -386,6 +390,8 @@ static int serve(const struct options *o, const struct serve_asked *asked,
 {
     const struct option_value *v = o->values;
     struct serving serving = {.out = out, .o = o};
+    if (v[OPT_METRICS].given && scrape_check(v[OPT_METRICS].text, f) != 0)
+        return POSTERN_ERR_USAGE;
     struct serve_config c = {
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,
@@ -393,6 +399,7 @@ static int serve(const struct options *o, const struct serve_asked *asked,
         .was_invite = o->passed_over == LINK_INVITE,
         .via = v[OPT_VIA].text,
         .agent = v[OPT_AGENT].text,
+        .metrics = v[OPT_METRICS].text,
         .name = v[OPT_NAME].text,
         .services = asked->texts,
         .service_count = asked->count,

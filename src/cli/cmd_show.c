@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,6 +74,10 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
     } else {
         err = n > 0 ? fault_lack(f, POSTERN_ERR_NOMEM) : n;
     }
+    struct stat st;
+    bool there = stat(state->path, &st) == 0;
+    if (n == 0 && !out->json && !there)
+        (void)fprintf(out->out, "There is no %s yet.\n", state->path);
     if (n == 0 && !out->json)
         (void)fprintf(out->out,
                       "No host joined yet: postern join LINK, with the link that "

@@ -26,21 +26,26 @@ const struct command commands[] = {
     },
     {
         .name = "broker",
-        .synopsis = "[--listen ADDR:PORT] [--public NAME_OR_IP] [--open]",
+        .synopsis = "[--listen ADDR:PORT] [--public NAME_OR_IP] [--open] | drain",
         .summary = "run a broker, the public meeting point; prints its link",
         .about =
             "The broker introduces hosts and clients to each other and relays what they\n"
             "have encrypted where no direct path works. It needs one TCP and one UDP port\n"
             "that the internet can reach. The link it prints goes to 'postern serve'.\n"
             "The same TCP port is a web page, the portal, for people with a browser and no\n"
-            "Postern, to whom hosts open services with 'postern access'.",
+            "Postern, to whom hosts open services with 'postern access'.\n"
+            "drain lets the broker that runs with this state make way for the next one: start\n"
+            "it as soon as drain has ended. What goes through the old one may go on for a while.",
         .example = "postern broker --public meet.example.org",
         .options = WITH_JSON | OPTION_BIT(OPT_LISTEN) | OPTION_BIT(OPT_PUBLIC) |
                    OPTION_BIT(OPT_DOMAIN) | OPTION_BIT(OPT_CERTIFICATE) |
                    OPTION_BIT(OPT_KEY) | OPTION_BIT(OPT_IDLE) | OPTION_BIT(OPT_LOGIN) |
                    OPTION_BIT(OPT_NO_PORTAL) |
                    OPTION_BIT(OPT_OPEN) | OPTION_BIT(OPT_THREADS) |
-                   OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
+                   OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS) |
+                   OPTION_BIT(OPT_METRICS) | OPTION_BIT(OPT_WITHIN),
+        .args_max = 1,
+        .verb = "drain",
         .run = cmd_broker,
         .stays = true,
     },
@@ -67,7 +72,8 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
                    OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
-                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),
+                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG) |
+                   OPTION_BIT(OPT_METRICS),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
         .stays = true,
@@ -326,7 +332,7 @@ const struct command commands[] = {
             "and nc share its sessions.",
         .example = "postern up",
         .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_NAMES) |
-                   OPTION_BIT(OPT_CLEAN_NAMES),
+                   OPTION_BIT(OPT_CLEAN_NAMES) | OPTION_BIT(OPT_METRICS),
         .run = cmd_up,
         .stays = true,
     },

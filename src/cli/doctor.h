@@ -14,16 +14,19 @@
 enum doctor_state { DOCTOR_OK, DOCTOR_WARNING, DOCTOR_BAD, DOCTOR_SKIPPED };
 
 #define DOCTOR_FOUND_MAX 32
+#define DOCTOR_NAMED_MAX 4
 
 struct doctor {
     struct events *out;
     struct statedir state;
-    const char *option;     /* --state, as given */
-    bool has_state;         /* the directory is there; nothing is made */
-    struct link broker;     /* its host is "" when none is known */
-    struct fault no_broker; /* and why */
-    bool offline;           /* no network: said once */
-    bool nameless;          /* nor can the broker's name be resolved: likewise */
+    const char *option;                  /* --state, as given */
+    bool has_state;                      /* the directory is there; nothing is made */
+    struct link broker;                  /* its host is "" when none is known */
+    struct fault no_broker;              /* and why */
+    bool offline;                        /* no network: said once */
+    struct addr named[DOCTOR_NAMED_MAX]; /* what its name leads to now */
+    size_t named_count;
+    bool nameless; /* nor can the broker's name be resolved: likewise */
     char netcheck[EVENT_TEXT_LEN];
     uint64_t until_us; /* all waiting is over by then */
     unsigned bad;

@@ -13,6 +13,7 @@
 #include "cli/daemon.h"
 #include "cli/doctor.h"
 #include "client/book.h"
+#include "client/naming.h"
 #include "core/span.h"
 #include "io/audit.h"
 #include "io/helper.h"
@@ -203,6 +204,17 @@ static void check_network(struct doctor *d)
                             : "IPv6");
 }
 
+/* While they stand there, the names lead to addresses at which nobody listens. */
+static void check_names(struct doctor *d)
+{
+    char owner[STATEDIR_PATH_LEN];
+    if (naming_left(owner))
+        doctor_say(d, "names", DOCTOR_BAD, "run 'sudo postern up --clean-names'",
+                   "/etc/hosts has names of a 'postern up' with %.200s, which was "
+                   "killed and does not run any more",
+                   owner);
+}
+
 void doctor_machine(struct doctor *d)
 {
     check_state(d);
@@ -211,6 +223,7 @@ void doctor_machine(struct doctor *d)
     check_helper(d);
     check_encryption(d);
     check_network(d);
+    check_names(d);
 }
 
 void doctor_clock(struct doctor *d)

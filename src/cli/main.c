@@ -61,7 +61,9 @@ static int unknown_option(const char *name, struct fault *f)
                                                                        : name);
     guess_offer(&g, "--help");
     guess_offer(&g, "--version");
-    guess_advice(&g, advice, sizeof(advice), "put options behind the command");
+    guess_advice(&g, advice, sizeof(advice),
+                 g.best[0] != '\0' ? "see 'postern help'" /* they stand alone */
+                                   : "put options behind the command");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown option '%.60s'", name);
 }
 

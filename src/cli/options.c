@@ -30,6 +30,9 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_THREADS] = {"threads",  0,  OPTION_NUMBER, "N", 1, 64, "worker threads (default: one for each core)"},
     [OPT_STUN_ALTERNATE] = {"stun-alternate", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "second address for NAT behaviour discovery, or 'off' (default: found)"},
     [OPT_NO_ADDRESS_LIMITS] = {"no-address-limits", 0, OPTION_FLAG, NULL, 0, 0, "no limits for each address: for load tests only"},
+    [OPT_METRICS] = {"metrics",  0,  OPTION_TEXT, "ADDR:PORT", 0, 0, "figures for Prometheus at http://ADDR:PORT/metrics, and /healthz and\n"
+                                                               "/readyz; better on 127.0.0.1. Or the path of a socket (default: none)"},
+    [OPT_WITHIN]  = {"within",   0,  OPTION_DURATION, "TIME", 1, 7 * DAY_S, "drain: how long what it relays may go on (default 5m)"},
     [OPT_DOMAIN]  = {"domain",   0,  OPTION_TEXT, "NAME", 0, 0, "services are found at SERVICE--HOST.NAME (default: the public name)"},
     [OPT_CERTIFICATE] = {"certificate", 0, OPTION_TEXT, "FILE", 0, 0, "the portal's certificate, PEM (default: a self-signed one)"},
     [OPT_KEY]     = {"key",      0,  OPTION_TEXT, "FILE", 0, 0, "its private key, PEM (default: it is in the same file)"},
@@ -357,6 +360,13 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && *value == '\0')
         return usage(f, c, "--%s needs a value that is not empty",
                      option_table[id].name);
+    if (option_table[id].type == OPTION_LINK && o->values[id].given)
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "give one; for another, run a second one with a --state of its "
+            "own",
+            "--%s is given twice, and only one at a time is used",
+            option_table[id].name);
     return options_set(o, (size_t)id, value, f);
 }
 
@@ -403,7 +413,9 @@ static int too_many(struct fault *f, const struct options *o, const struct comma
     static const struct {
         const char *command, *advice; /* WORD: that */
     } meant[] = {
-        {"broker", "an address to listen on is written --listen 0.0.0.0:PORT"},
+        {"broker",
+         "an address to listen on is written --listen 0.0.0.0:PORT; of words it takes "
+         "only 'drain'"},
         {"invite", "it is for whoever has the link; what it is good for: --services"},
         {"log", "how many: --count N; of one device or account: --who WORD"},
         {"ls", "it lists all hosts; of one, while 'postern up' runs: postern status "
@@ -448,6 +460,8 @@ static int check_count(const struct options *o, const struct command *c,
     }
     if (o->arg_count < c->args_min)
         return usage(f, c, "an argument is missing: %s", c->args_fault);
+    if (c->verb != NULL && o->args[0] != NULL && strcmp(o->args[0], c->verb) != 0)
+        return too_many(f, o, c, o->args[0]);
     if (o->arg_count <= c->args_max)
         return 0;
     return too_many(f, o, c, o->args[c->args_max]);

@@ -29,6 +29,8 @@ enum option_id {
     OPT_THREADS,
     OPT_STUN_ALTERNATE,
     OPT_NO_ADDRESS_LIMITS,
+    OPT_METRICS,
+    OPT_WITHIN,
     OPT_DOMAIN,
     OPT_CERTIFICATE,
     OPT_KEY,
@@ -171,6 +173,7 @@ struct command {
     const char *about;    /* the help's paragraph, with its line breaks */
     const char *example;
     size_t args_min, args_max;
+    const char *verb; /* the one first argument that there is; NULL: any */
     size_t rest; /* all behind so many arguments is handed on: no options of ours */
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;

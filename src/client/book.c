@@ -69,11 +69,21 @@ int book_open(struct book **out, const struct statedir *state, struct fault *f)
     return 0;
 }
 
+/* How much of a name was typed: `postern ssh hom` asks for hom.postern. */
+static int typed_len(const char *name)
+{
+    static const char suffix[] = ".postern";
+    size_t len = strlen(name), end = sizeof(suffix) - 1;
+    bool ours = len > end && strcmp(name + len - end, suffix) == 0;
+    len -= ours ? end : 0;
+    return len < 60 ? (int)len : 60;
+}
+
 static int none_joined(const char *name, struct fault *f)
 {
-    return fault_set(f, POSTERN_ERR_NOTFOUND,
-                     "ask for an invite and run 'postern join LINK'",
-                     "there is no host '%.60s': none was joined yet", name);
+    return fault_set(
+        f, POSTERN_ERR_NOTFOUND, "ask for an invite and run 'postern join LINK'",
+        "there is no host '%.*s': none was joined yet", typed_len(name), name);
 }
 
 int book_open_known(struct book **out, const struct statedir *state, const char *host,
@@ -282,7 +292,8 @@ static int unknown_fault(struct book *b, const char *name, struct fault *f)
         return none_joined(name, f);
     guess_advice(&g, advice, sizeof(advice), "see them with 'postern ls'");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
-                     "there is no host '%.60s'; joined are: %s", name, known);
+                     "there is no host '%.*s'; joined are: %s", typed_len(name), name,
+                     known);
 }
 
 int book_find(struct book *b, const char *name, struct book_host *h, struct fault *f)

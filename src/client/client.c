@@ -265,6 +265,7 @@ static void look(void *ctx, struct waiting_view *v)
     const struct entry *e = awaited_of(c);
     v->waits = e != NULL && !c->stopped;
     v->asks = v->waits && uplink_is_up(e->home->endpoint.uplink);
+    v->names = v->waits && uplink_name(e->home->endpoint.uplink) == UPLINK_NAME_ASKED;
     v->broker_is_up = homes_is_up(&c->homes);
     v->broker_was_up = homes_was_up(&c->homes);
     v->answered = is_answered(c);

@@ -4,6 +4,7 @@
  */
 #include "client/naming.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,30 @@ void naming_free(struct naming *n)
     naming_resolved_close(n->resolved);
     free(n->list);
     free(n);
+}
+
+/* Whether that can be seen at all: another user's directory is closed. */
+static bool is_closed(const struct statedir *of)
+{
+    char path[sizeof(of->path) + 8];
+    (void)snprintf(path, sizeof(path), "%s/up.lock", of->path);
+    return access(path, R_OK) != 0 && errno == EACCES;
+}
+
+bool naming_left(char owner[static STATEDIR_PATH_LEN])
+{
+    struct statedir of = {.has_owner = false};
+    struct statedir_holder h;
+    struct fault f;
+    for (size_t i = 0; i < BLOCKS_MAX; i++) {
+        if (hosts_file_owner(HOSTS_FILE, i, of.path, sizeof(of.path), &f) != 0)
+            return false;
+        if (statedir_held(&of, "up", &h) || is_closed(&of))
+            continue;
+        memcpy(owner, of.path, sizeof(of.path));
+        return true;
+    }
+    return false;
 }
 
 /* What others left, one block after the other; one that runs has its names by right. */

@@ -57,5 +57,8 @@ void naming_free(struct naming *n);
  * of other state directories left as well, of which no `up` runs.
  */
 MUST_CHECK int naming_clean(const struct statedir *state, bool all, struct fault *f);
+/* The state directory of an `up` that does not run, whose names are still in
+ * /etc/hosts; false: there is none that this user can see. */
+bool naming_left(char owner[static STATEDIR_PATH_LEN]);
 
 #endif

@@ -578,6 +578,10 @@ static void on_tick(void *ctx)
 static void on_up(void *ctx)
 {
     struct netcheck_state *s = ctx;
+    if (s->config->only_key) {
+        finish(s, 0);
+        return;
+    }
     if (!s->begun && begin(s) != 0) {
         (void)fault_set(&s->fault, POSTERN_ERR_IO, "check this machine's limits",
                         "no UDP socket could be opened");
@@ -657,6 +661,9 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
         *f = s.fault;
     if (c->way != NULL)
         look_at_way(&s, c->way);
+    if (c->at != NULL)
+        *c->at = rc == 0 && s.uplink != NULL ? *uplink_broker_addr(s.uplink)
+                                             : (struct addr){0};
     stop_close(stop);
     uplink_close(s.uplink);
     detour_close(detour);

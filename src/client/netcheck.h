@@ -20,8 +20,10 @@ struct netcheck_config {
     struct events *out;        /* borrowed; may be NULL */
     struct event *found;       /* borrowed: gets the event in place of `out`; or NULL */
     struct netcheck_way *way;  /* borrowed: filled, whatever comes of it; or NULL */
-    unsigned limit_ms;         /* 0: 12 s, or 140 s */
-    bool deep; /* hairpin, and how long a silent mapping lives: two minutes */
+    struct addr *at;   /* borrowed: where the broker answered, or ADDR_NONE; or NULL */
+    bool only_key;     /* over as soon as the broker has proven its key */
+    unsigned limit_ms; /* 0: 12 s, or 140 s */
+    bool deep;         /* hairpin, and how long a silent mapping lives: two minutes */
 };
 
 /* Prints one netcheck event and, for people, what it means. At most about limit_ms. */

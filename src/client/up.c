@@ -13,12 +13,14 @@
 #include "client/client_words.h"
 #include "client/forward.h"
 #include "client/dns_server.h"
+#include "client/up_figures.h"
 #include "core/list.h"
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/scrape.h"
 #include "io/systemd.h"
 #include "path/inquiry.h"
 #include "path/uplink_words.h"
@@ -46,6 +48,8 @@ struct up {
     struct inquiries asking;
     struct dns_server *dns;
     struct naming *naming;
+    struct scrape *scrape;
+    struct up_figures figures;
     struct list doors;       /* the newest first */
     struct list openings;    /* struct opening */
     struct list waiters;     /* the same, answered: for its end */
@@ -428,6 +432,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
         return;
     }
     o->until_end = req->until_end;
+    u->figures.calls++;
     struct call_config cc = {.peer = p,
                              .service = req->service,
                              .fd = fd,
@@ -615,6 +620,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct up *u = ctx;
     struct event e;
+    u->figures.faults++;
     calls_on_fault(u->calls, p, f, fatal);
     if (p != NULL && peer_is_ready(p)) /* it stands, and is silent */
         tell_waiters(u, p, f->what, f->advice);
@@ -628,6 +634,13 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     event_text(&e, "reason", without_name(f->what, who));
     event_text(&e, "do", f->advice);
     events_print(client_out(u->client), &e);
+}
+
+static void on_path(void *ctx, struct peer *p, const struct path *path,
+                    uint64_t elapsed_us)
+{
+    (void)p;
+    up_figures_note_path(&((struct up *)ctx)->figures, path->kind, elapsed_us);
 }
 
 static void on_heard(void *ctx, struct peer *p, const char *what)
@@ -661,7 +674,29 @@ static void tell_ready(struct up *u)
     events_print(client_out(u->client), &e);
 }
 
-static int start(struct up *u, struct fault *f)
+static void add_metrics(void *ctx, struct metrics *m)
+{
+    struct up *u = ctx;
+    up_figures_write(&u->figures, u->client, m);
+}
+
+static const char *why_not_ready(void *ctx)
+{
+    return up_why_not_ready(((struct up *)ctx)->client);
+}
+
+static int open_scrape(struct up *u, const char *at, struct fault *f)
+{
+    struct scrape_config c = {.loop = client_loop(u->client),
+                              .at = at,
+                              .role = "up",
+                              .add = add_metrics,
+                              .why_not_ready = why_not_ready,
+                              .ctx = u};
+    return at == NULL ? 0 : scrape_open(&u->scrape, &c, f);
+}
+
+static int start(struct up *u, const char *metrics, struct fault *f)
 {
     static const struct local_events local_events = {on_request, on_gone, true};
     char path[STATEDIR_SOCKET_LEN];
@@ -670,6 +705,8 @@ static int start(struct up *u, struct fault *f)
         return rc;
     if (calls_new(&u->calls, client_loop(u->client)) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
+    if ((rc = open_scrape(u, metrics, f)) != 0)
+        return rc;
     statedir_socket(client_statedir(u->client), "up", path);
     rc = local_server_open_if_room(&u->local, client_loop(u->client), path,
                                    &local_events, u, f);
@@ -696,11 +733,13 @@ static int start(struct up *u, struct fault *f)
     return 0;
 }
 
-int up_run(const struct client_config *c, enum naming_way names, struct fault *f)
+int up_run(const struct client_config *c, enum naming_way names, const char *metrics,
+           struct fault *f)
 {
     static const struct client_events events = {.standing = true,
                                                 .on_ready = on_ready,
                                                 .on_services = on_services,
+                                                .on_path = on_path,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
                                                 .on_sure = on_ready,
@@ -718,12 +757,13 @@ int up_run(const struct client_config *c, enum naming_way names, struct fault *f
         return rc;
     }
     inquiries_init(&u.asking, client_loop(u.client), &inquiry_events, &u);
-    rc = start(&u, f);
+    rc = start(&u, metrics, f);
     if (rc == 0)
         rc = client_run(u.client, f);
     systemd_stopping();
     while (!list_empty(&u.doors))
         door_free(LIST_FIRST(&u.doors, struct door, link));
+    scrape_close(u.scrape);
     naming_free(u.naming);
     dns_server_close(u.dns);
     inquiries_fini(&u.asking);

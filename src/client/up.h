@@ -6,7 +6,8 @@
 #include "client/naming.h"
 
 /* Runs until a signal or LOCAL_STOP. */
+/* `metrics`: where figures are shown (io/scrape.h); NULL: nowhere. */
 MUST_CHECK int up_run(const struct client_config *c, enum naming_way names,
-                      struct fault *f);
+                      const char *metrics, struct fault *f);
 
 #endif

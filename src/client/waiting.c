@@ -11,6 +11,7 @@ enum {
     TELL_MS = 5000, /* whoever waits for a first session is told why */
     TELL_SOON_MS = 2000,
     TELL_BROKER_MS = 2000,
+    TELL_NAME_MS = 1000,  /* nobody was asked yet but the resolver */
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
     REMIND_MS = 30000,    /* the same is said again */
     REMIND_LATER_MS = 5 * 60000,
@@ -173,8 +174,12 @@ static void describe(const struct waiting *w, const struct waiting_view *v, char
 /* A broker that is silent, and what is known, is told of sooner than a mere wait. */
 static bool is_early(const struct waiting *w, const struct waiting_view *v)
 {
-    return !timer_is_active(&w->patience) && v->asks &&
-           loop_now_ms(w->loop) - w->began_ms < (w->soon ? TELL_SOON_MS : TELL_MS);
+    unsigned least_ms = v->names   ? TELL_NAME_MS
+                        : !v->asks ? TELL_BROKER_MS
+                        : w->soon  ? TELL_SOON_MS
+                                   : TELL_MS;
+    return !timer_is_active(&w->patience) &&
+           loop_now_ms(w->loop) - w->began_ms < least_ms;
 }
 
 /* The same as before: that it goes on is said again, for the first minutes often. */
@@ -190,11 +195,13 @@ static void on_tell(void *ctx)
     struct waiting *w = ctx;
     struct waiting_view v;
     char why[sizeof(w->told)];
+    uint64_t now_ms = loop_now_ms(w->loop), began_ms = w->began_ms;
     look(w, &v);
+    if (v.waits && is_early(w, &v) && now_ms - began_ms < TELL_BROKER_MS)
+        timer_every(&w->tell, began_ms + TELL_BROKER_MS - now_ms, TELL_BROKER_MS);
     if (!v.waits || is_early(w, &v))
         return;
     describe(w, &v, why, sizeof(why));
-    uint64_t now_ms = loop_now_ms(w->loop);
     if (strcmp(why, w->told) != 0)
         log_warn("waiting: %s", why);
     else if (is_due(w, now_ms))
@@ -208,7 +215,7 @@ static void on_tell(void *ctx)
 
 void waiting_tell(struct waiting *w)
 {
-    timer_every(&w->tell, TELL_BROKER_MS, TELL_BROKER_MS);
+    timer_every(&w->tell, TELL_NAME_MS, TELL_BROKER_MS);
 }
 
 void waiting_was_told(struct waiting *w, const char *what)

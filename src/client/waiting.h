@@ -16,6 +16,7 @@
 struct waiting_view {
     bool waits;          /* somebody waits for a session at all */
     bool asks;           /* for the first session there is a broker to ask */
+    bool names;          /* nothing was asked yet but the resolver */
     bool broker_is_up;   /* some broker is there */
     bool broker_was_up;  /* or was in this run */
     bool answered;       /* a host has answered, and its session may come */

@@ -125,6 +125,8 @@ enum local_op {
                           for whom it is, "" as the lists say. A socket that comes
                           along gets its connections (host/taker.h) */
     LOCAL_WATCH = 9,   /* up: what is said while a stream to `host` stands */
+    LOCAL_DRAIN = 10,  /* broker: makes way for the next one; arg: seconds for what it
+                          relays */
 };
 
 #define LOCAL_ARG_NOW "now"

@@ -200,9 +200,22 @@ static void refuse(struct presence *p, const Control *in, unsigned code,
     Control m = answer_to(in);
     m.which_body = Control_refuse_tag;
     m.body.refuse.code = code;
+    p->host->figures.refused[code <= REFUSE_ENDED ? code : 0]++;
     (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
     if (uplink_send(p->endpoint.uplink, &m) != 0)
         log_debug("a refusal could not be sent");
+}
+
+void clients_by_kind(const struct clients *cs,
+                     unsigned kinds[static PATH_KIND_COUNT + 1])
+{
+    memset(kinds, 0, (PATH_KIND_COUNT + 1) * sizeof(*kinds));
+    for (const struct host_client *c = cs->first; c != NULL; c = c->next) {
+        const struct path *p =
+            host_client_is_open(c) ? session_path(tie_session(c->tie)) : NULL;
+        if (!c->dead)
+            kinds[p != NULL && p->kind < PATH_KIND_COUNT ? p->kind : PATH_KIND_COUNT]++;
+    }
 }
 
 /* Of whom and of which approach `m` is. */
@@ -244,6 +257,7 @@ static void on_newcomer(struct presence *p, const Control *m)
     const Introduce *in = &m->body.introduce;
     const char *reason = "";
     Offer o;
+    p->host->figures.introductions++;
     if (offer_open(&o, &p->endpoint.net.own, m->peer, m->conv, in->sealed.bytes,
                    in->sealed.size) != 0) {
         log_debug("dropped an introduction that is not genuine");

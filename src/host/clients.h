@@ -15,6 +15,9 @@ struct clients *clients_new(struct host *h);
 /* All end: the host stops. NULL is fine. */
 void clients_close(struct clients *cs);
 size_t clients_count(const struct clients *cs);
+/* How many have a session that goes by each kind; the last: by none yet. */
+void clients_by_kind(const struct clients *cs,
+                     unsigned kinds[static PATH_KIND_COUNT + 1]);
 
 /* What the broker says there. */
 void clients_on_control(struct presence *p, const Control *m);

@@ -8,7 +8,9 @@
 #ifndef POSTERN_HOST_HOST_H
 #define POSTERN_HOST_HOST_H
 
+#include "core/kinds.h"
 #include "core/link.h"
+#include "core/metrics.h"
 #include "core/proto.h"
 #include "host/roster.h"
 #include "host/service.h"
@@ -33,6 +35,14 @@ struct host_events {
     void (*stop)(struct host *h, int result);
 };
 
+/* What is counted, of the whole run; all zero at its start. */
+struct host_figures {
+    uint64_t introductions, opened;
+    uint64_t refused[REFUSE_ENDED + 1];  /* by enum refuse_code */
+    uint64_t ended[PATH_KIND_COUNT + 1]; /* by their last path; last: they had none */
+    struct histogram opening;            /* from the introduction to the open session */
+};
+
 struct host {
     struct loop *loop;
     const struct statedir *state;
@@ -51,6 +61,7 @@ struct host {
     uint32_t paths;         /* mask of enum path_kind */
     unsigned jit_window_ms; /* 0: the default */
     struct spare spare;     /* counts sessions and streams */
+    struct host_figures figures;
     const struct host_events *events;
     struct agent *agent;             /* of a LAN's hosts, when it is one; NULL */
     struct certs *certs;             /* of the services that the host ends TLS for */

@@ -274,6 +274,9 @@ static void on_meta(void *ctx, const Meta *m)
 static void on_open(void *ctx)
 {
     struct host_client *c = ctx;
+    struct host_figures *n = &c->host->figures;
+    n->opened++;
+    histogram_note(&n->opening, (loop_now_ms(c->host->loop) - c->since_ms) * 1000);
     became_member(c);
 }
 
@@ -380,6 +383,8 @@ void host_client_free(struct host_client *c)
     if (c->next != NULL)
         c->next->prev = c->prev;
     cs->count--;
+    enum path_kind kind = tie_way(c->tie)->kind;
+    c->host->figures.ended[kind < PATH_KIND_COUNT ? kind : PATH_KIND_COUNT]++;
     holdings_give_back(&cs->sessions, &c->held);
     tie_free(c->tie);
     free(c);

@@ -17,6 +17,7 @@
 #include "host/certs.h"
 #include "host/clients.h"
 #include "host/host.h"
+#include "host/host_figures.h"
 #include "host/lan.h"
 #include "host/local_commands.h"
 #include "host/service_streams.h"
@@ -32,6 +33,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/resolve.h"
+#include "io/scrape.h"
 #include "io/statedir.h"
 #include "io/systemd.h"
 #include "path/detour.h"
@@ -42,8 +44,9 @@
 enum {
     HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
-    GOODBYE_MS = 1000, /* at the end: for what is under way to others */
-    TELL_MS = 2500,    /* not ready yet: what it waits for is said */
+    GOODBYE_MS = 1000,   /* at the end: for what is under way to others */
+    TELL_MS = 2500,      /* not ready yet: what it waits for is said */
+    TELL_NAME_MS = 1000, /* the same, where only the resolver was asked yet */
 };
 
 struct serve {
@@ -54,10 +57,12 @@ struct serve {
     struct local_commands *commands;
     struct portal_answers *answers;
     struct portal_list *portal_list;
+    struct scrape *scrape;
     struct timer sweep;
     struct timer beat; /* for systemd */
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
+    bool tells; /* the next time it says whatever it waits for */
     char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
     bool met_before; /* this broker took us in in an earlier run, or is waited for */
     int result;
@@ -241,6 +246,11 @@ static void on_tell(void *ctx)
     struct presence *p = presences_next(s->host.presences, NULL);
     if (s->ready || s->stopping || p == NULL)
         return;
+    if (!s->tells && uplink_name(p->endpoint.uplink) != UPLINK_NAME_ASKED) {
+        timer_start(&s->tell, TELL_MS - TELL_NAME_MS);
+        s->tells = true;
+        return;
+    }
     uplink_describe_wait(p->endpoint.uplink, why, sizeof(why));
     log_warn("waiting: %s", why);
     systemd_ready("waits for its broker");
@@ -529,6 +539,36 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
 
 /* ------------------------------------------------------------------------- the run */
 
+static void add_metrics(void *ctx, struct metrics *m)
+{
+    host_figures_write(&((struct serve *)ctx)->host, m);
+}
+
+static const char *why_not_ready(void *ctx)
+{
+    const struct serve *s = ctx;
+    const struct fault *why;
+    for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
+         p = presences_next(s->host.presences, p)) {
+        if (p->retired || uplink_is_up(p->endpoint.uplink))
+            continue;
+        why = uplink_fault(p->endpoint.uplink, NULL);
+        return why != NULL ? why->what : "not at its broker yet";
+    }
+    return NULL;
+}
+
+static int open_scrape(struct serve *s, struct fault *f)
+{
+    struct scrape_config c = {.loop = s->host.loop,
+                              .at = s->config->metrics,
+                              .role = "serve",
+                              .add = add_metrics,
+                              .why_not_ready = why_not_ready,
+                              .ctx = s};
+    return c.at == NULL ? 0 : scrape_open(&s->scrape, &c, f);
+}
+
 static int open_parts(struct serve *s, struct fault *f)
 {
     struct host *h = &s->host;
@@ -546,12 +586,15 @@ static int open_parts(struct serve *s, struct fault *f)
         rc = agent_open(&h->agent, h, s->config->agent, f);
     if (rc == 0 && !h->for_programs)
         rc = certs_open(&h->certs, h, f);
-    return rc == 0 ? presences_open(h, &presence_events, f) : rc;
+    if (rc == 0)
+        rc = presences_open(h, &presence_events, f);
+    return rc == 0 ? open_scrape(s, f) : rc;
 }
 
 static void close_parts(struct serve *s)
 {
     struct host *h = &s->host;
+    scrape_close(s->scrape);
     clients_close(h->clients);
     h->clients = NULL;
     presences_close(h->presences);
@@ -577,7 +620,7 @@ static int run_loop(struct serve *s, struct fault *f)
         timer_init(&s->sweep, h->loop, on_sweep, s);
         timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
         timer_init(&s->tell, h->loop, on_tell, s);
-        timer_start(&s->tell, TELL_MS);
+        timer_start(&s->tell, TELL_NAME_MS);
         systemd_watchdog_start(&s->beat, h->loop);
         loop_run(h->loop);
         systemd_stopping();

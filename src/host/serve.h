@@ -20,8 +20,9 @@ struct serve_config {
     const char *broker; /* link text, or NULL: the one used last */
     bool was_invite;    /* the environment's link is an invite; for words only */
     const char *via; /* an agent in place of a broker: link, or ADDR[:PORT]; or NULL */
-    const char *agent; /* be one: "" or the ADDR:PORT to listen on; NULL: do not */
-    const char *name;  /* or NULL: the one used last, else the machine's name */
+    const char *agent;   /* be one: "" or the ADDR:PORT to listen on; NULL: do not */
+    const char *metrics; /* where figures are shown (io/scrape.h); NULL: nowhere */
+    const char *name;    /* or NULL: the one used last, else the machine's name */
     const char *const *services;
     size_t service_count;   /* 0: the ones used last */
     uint32_t paths;         /* mask of enum path_kind */

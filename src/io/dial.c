@@ -36,7 +36,9 @@ struct dial {
     struct addr addrs[DIAL_ADDRS_MAX];
     size_t count, next, failed;
     struct attempt attempts[DIAL_ADDRS_MAX];
-    uint64_t deadline_ms, name_ms; /* nothing else is tried than its name */
+    unsigned timeout_ms;
+    uint64_t deadline_ms;
+    uint64_t name_ms, idle_ms; /* for the name; the same, once all addresses failed */
     int first_err;
     dial_cb cb;
     void *ctx;
@@ -189,13 +191,23 @@ static int reason(const struct dial *d)
     return d->resolve_err != 0 ? d->resolve_err : POSTERN_ERR_TIMEOUT;
 }
 
+static uint64_t ends_ms(const struct dial *d, bool idle)
+{
+    if (d->resolve != NULL && idle)
+        return d->idle_ms;
+    if (d->resolve != NULL && d->name_ms > d->deadline_ms)
+        return d->name_ms;
+    return d->deadline_ms;
+}
+
 static void on_timer(void *ctx)
 {
     struct dial *d = ctx;
     uint64_t now = loop_now_ms(d->loop);
     bool idle = d->failed == d->count; /* else a connection may come about */
-    uint64_t until = idle && d->name_ms < d->deadline_ms ? d->name_ms : d->deadline_ms;
-    if ((idle && d->resolve == NULL && d->look == NULL) || now >= until) {
+    bool asks = d->resolve != NULL, looks = d->look != NULL;
+    uint64_t until = ends_ms(d, idle);
+    if ((idle && !asks && !looks) || now >= until) {
         finish(d, reason(d), -1);
         return;
     }
@@ -222,8 +234,9 @@ static struct dial *dial_new(struct loop *loop, unsigned timeout_ms, dial_cb cb,
         d->attempts[i].fd = -1;
     timer_init(&d->timer, loop, on_timer, d);
     loop_refresh(loop);
+    d->timeout_ms = timeout_ms;
     d->deadline_ms = loop_now_ms(loop) + timeout_ms;
-    d->name_ms = loop_now_ms(loop) + DIAL_NAME_MS;
+    d->name_ms = d->idle_ms = loop_now_ms(loop) + DIAL_NAME_MS;
     return d;
 }
 
@@ -285,8 +298,7 @@ static void try_soon(struct dial *d)
 
 static void wait_for_name(struct dial *d)
 {
-    uint64_t until = d->name_ms < d->deadline_ms ? d->name_ms : d->deadline_ms;
-    timer_start(&d->timer, until - loop_now_ms(d->loop));
+    timer_start(&d->timer, d->name_ms - loop_now_ms(d->loop));
 }
 
 int dial_start(struct dial **out, struct loop *loop, const struct addr *addrs, size_t n,
@@ -310,9 +322,14 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     d->resolve = NULL;
     d->resolve_err = err;
     bool idle = d->next == d->count; /* else the next pause's end takes them up */
+    size_t before = d->count;
     add_all(d, addrs, n);
     if (err != 0 && d->doubtful.family != ADDR_NONE)
         add(d, &d->doubtful);
+    if (d->count > before) /* their time begins now */
+        d->deadline_ms = loop_now_ms(d->loop) + d->timeout_ms;
+    else if (loop_now_ms(d->loop) >= d->deadline_ms)
+        try_soon(d); /* over: only the name was waited for */
     if (idle)
         try_soon(d);
     if (d->on_resolved != NULL)
@@ -345,10 +362,14 @@ int dial_start_known(struct dial **out, struct loop *loop,
                      const struct dial_known *known, unsigned timeout_ms, dial_cb cb,
                      void *ctx)
 {
+    if (known->host == NULL)
+        return dial_start(out, loop, known->addrs, known->count, timeout_ms, cb, ctx);
     struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
     if (d == NULL)
         return POSTERN_ERR_NOMEM;
     d->on_resolved = known->on_resolved;
+    if (known->idle_ms != 0)
+        d->idle_ms = loop_now_ms(loop) + known->idle_ms;
     if (known->doubtful != NULL)
         d->doubtful = *known->doubtful;
     int rc = resolve_start_apart(&d->resolve, loop, known->host, known->port,

@@ -15,8 +15,12 @@
 #define DIAL_ADDRS_MAX 8
 #define DIAL_KNOWN_MAX 4 /* of them, addresses known from earlier */
 #define DIAL_STAGGER_MS 150
-#define DIAL_OTHER_MS 40  /* the same over another interface: this one is silent */
-#define DIAL_NAME_MS 4000 /* a name is waited for, once nothing else is left to try */
+#define DIAL_OTHER_MS 40 /* the same over another interface: this one is silent */
+/*
+ * A name is waited for so long, whatever else was tried meanwhile: where the first two
+ * servers of /etc/resolv.conf are dead, the resolver asks the third after 10 s.
+ */
+#define DIAL_NAME_MS 11000
 
 struct dial;
 
@@ -32,8 +36,11 @@ typedef void (*dial_cb)(void *ctx, int err, int fd);
 MUST_CHECK int dial_start(struct dial **out, struct loop *loop,
                           const struct addr *addrs, size_t n, unsigned timeout_ms,
                           dial_cb cb, void *ctx);
-/* A name or numeric address, resolved first; or the path of a socket that is a file
- * (/run/x.sock), whatever the port. */
+/*
+ * A name or numeric address, resolved first, which has a time of its own
+ * (DIAL_NAME_MS); `timeout_ms` counts from its answer where that names other addresses.
+ * Or the path of a socket that is a file (/run/x.sock), whatever the port.
+ */
 MUST_CHECK int dial_start_name(struct dial **out, struct loop *loop, const char *host,
                                uint16_t port, unsigned timeout_ms, dial_cb cb,
                                void *ctx);
@@ -43,11 +50,12 @@ typedef void (*dial_resolved_cb)(void *ctx, int err, const struct addr *addrs,
                                  size_t n);
 
 struct dial_known {
-    const char *host;
+    const char *host; /* NULL: no name is looked up */
     uint16_t port;
     const struct addr *addrs; /* that worked before: tried at once, in this order */
     size_t count;
     const struct addr *doubtful;  /* tried only after all others; NULL: none */
+    unsigned idle_ms;             /* for the name, where these failed; 0: as ever */
     dial_resolved_cb on_resolved; /* may be NULL */
 };
 /*

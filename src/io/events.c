@@ -26,7 +26,8 @@ struct event_words {
 
 // clang-format off
 static const struct event_words event_table[] = {
-    {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services} service(s)]"
+    {"draining", "draining: the next broker may start now; {sessions} relayed session(s) go on, for {within_s} s at most"},
+    {"ready",    "ready[: broker link {link}][\n  portal {portal}][\n  browsers warn of its own certificate: compare its SHA-256, {fingerprint}, or give it one with --certificate][: publishing as {host}][: {services} service(s)]"
                  "[: listening on {local}][: sharing {shares}, until this ends (Ctrl-C); there: postern open HOST:share][: receiving into {into}, until this ends (Ctrl-C)][: SOCKS5 on {listen}][, for {peer}:{service}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
     {"names",    "[HOST.postern works in every program, by {by}][HOST.postern works only by that DNS server: {reason}][; {do}]"},

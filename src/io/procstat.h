@@ -14,4 +14,12 @@ struct procstat procstat_of(long pid);
  * anything. 0: it cannot be seen. */
 uint64_t procstat_turns(long pid);
 
+/* Of this process; what cannot be seen is 0. */
+struct procstat_own {
+    uint64_t resident_bytes, started_s /* since 1970 */, descriptors_max;
+    unsigned descriptors;
+    double cpu_s;
+};
+void procstat_own(struct procstat_own *own);
+
 #endif

@@ -259,7 +259,8 @@ int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, vo
     r->on_resolved = c->to.on_resolved;
     r->cb = cb;
     r->ctx = ctx;
-    (void)snprintf(r->host, sizeof(r->host), "%s", c->to.host);
+    if (c->to.host != NULL)
+        (void)snprintf(r->host, sizeof(r->host), "%s", c->to.host);
     int rc = dial(r, c);
     if (rc != 0) {
         destroy(r);

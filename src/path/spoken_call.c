@@ -15,10 +15,11 @@
 #include "path/uplink_words.h"
 
 enum {
-    AT_ONCE = 4,       /* exchanges of a giver's */
-    BEGUN_MAX = 64,    /* and in all: each costs it a millisecond */
-    ANSWER_MS = 15000, /* a taker's patience */
-    TELL_MS = 2500,    /* whoever waits for the broker is told so */
+    AT_ONCE = 4,         /* exchanges of a giver's */
+    BEGUN_MAX = 64,      /* and in all: each costs it a millisecond */
+    ANSWER_MS = 15000,   /* a taker's patience */
+    TELL_MS = 2500,      /* whoever waits for the broker is told so */
+    TELL_NAME_MS = 1000, /* the same, where only the resolver was asked yet */
 };
 
 struct exchange {
@@ -33,6 +34,7 @@ struct call {
     struct net net;
     struct uplink *uplink;
     struct timer timer, tell;
+    bool tells; /* the next time it says whatever it waits for */
     bool has_code;
     struct exchange exchanges[AT_ONCE]; /* a taker has one */
     unsigned begun, wrong;
@@ -296,6 +298,11 @@ static void on_tell(void *ctx)
 {
     struct call *c = ctx;
     char why[200];
+    if (!c->tells && uplink_name(c->uplink) != UPLINK_NAME_ASKED) {
+        timer_start(&c->tell, TELL_MS - TELL_NAME_MS);
+        c->tells = true;
+        return;
+    }
     if (uplink_is_up(c->uplink)) {
         if (c->give == NULL)
             log_warn("waiting: the broker at %.100s has the code; the other side does "
@@ -338,7 +345,7 @@ static int run(struct call *c, const struct link *broker, const struct keypair *
         timer_init(&c->timer, c->loop, on_late, c);
         timer_start(&c->timer, limit_ms);
         timer_init(&c->tell, c->loop, on_tell, c);
-        timer_start(&c->tell, TELL_MS);
+        timer_start(&c->tell, TELL_NAME_MS);
         loop_run(c->loop);
         timer_stop(&c->tell);
         timer_stop(&c->timer);

@@ -46,7 +46,9 @@ enum {
     FRESH_BESIDE_MS = 2000,  /* the same, beside one that stands: TCP itself has asked
                               * again by then, and a line that became slow may answer */
     FRESH_WELCOME_MS = 2000, /* connected, and not welcomed: the broker may be busy */
-    FRESH_MAX = 3,           /* in one try */
+    FRESH_MAX = 3,           /* in one try; more only while its name is waited for */
+    NAME_FIRST_MS = 4000,    /* for its name, where known addresses refuse */
+    FRESH_LATER_MS = 2000,   /* between those */
     /* Of what the broker carries for a device or a host (broker/limits.h), most. */
     CARRY_BYTES = 96 * 1024,
     CARRY_HOST_BYTES = 384 * 1024,
@@ -146,6 +148,8 @@ static unsigned pause_ms(struct uplink *u, const struct fault *why, bool fatal)
 static void go_down(struct uplink *u, const struct fault *why, bool fatal)
 {
     unsigned ms = pause_ms(u, why, fatal);
+    if (uplink_name(u) == UPLINK_NAME_ASKED)
+        u->name_slow = true;
     uplink_drop_lines(u);
     u->doubted = u->stranger = false;
     u->state = UPLINK_WAITING;
@@ -311,6 +315,7 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     struct uplink *u = l->uplink;
     u->looked_up = true;
     u->name_err = err;
+    u->name_slow = clock_us() - u->tried_us > NAME_FIRST_MS * 1000ull;
     if (err != 0)
         return;
     u->resolved_count = n < UPLINK_KNOWN_MAX ? n : UPLINK_KNOWN_MAX;
@@ -617,6 +622,8 @@ static unsigned dial_ms(const struct uplink *u)
     unsigned most_ms = (u->slow ? CONNECT_SLOW_MS : CONNECT_TIMEOUT_MS) + late_ms(u, 2);
     if (u->state != UPLINK_TRYING || u->line == NULL)
         return most_ms;
+    if (u->fresh > FRESH_MAX)
+        return FRESH_LATER_MS + late_ms(u, 2);
     return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
 }
 
@@ -652,8 +659,15 @@ static unsigned also_over(const struct uplink *u)
     return silent ? other_way(u) : 0;
 }
 
+/*
+ * Where the known addresses refuse, a try is short; only when the name was not answered
+ * in it is it waited for in the next. That draws a try out, and the addresses may
+ * answer at any moment of it: they are asked anew, and the name is not.
+ */
 static struct line *line_new(struct uplink *u)
 {
+    bool by_name = u->state != UPLINK_TRYING || u->fresh <= FRESH_MAX;
+    bool waits = u->known_count == 0 || u->name_slow;
     struct line *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return NULL;
@@ -663,11 +677,12 @@ static struct line *line_new(struct uplink *u)
     l->instead = l->also != 0 ? egress_with(connected_from(u)) : 0;
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
-                              .to = {.host = u->config.broker.host,
+                              .to = {.host = by_name ? u->config.broker.host : NULL,
                                      .port = u->config.broker.port,
                                      .addrs = u->known,
                                      .count = u->known_count,
                                      .doubtful = &u->doubtful,
+                                     .idle_ms = waits ? 0 : NAME_FIRST_MS,
                                      .on_resolved = on_resolved},
                               .timeout_ms = dial_ms(u),
                               .small = true,
@@ -711,6 +726,8 @@ void uplink_connect_now(struct uplink *u)
         go_down(u, &f, patience_ends(f.code, PATIENCE_LINE));
         return;
     }
+    if (u->fresh > FRESH_MAX) /* of the last try */
+        u->fresh = FRESH_MAX;
     u->line = line_new(u);
     u->fresh = 0;
     if (u->line == NULL) {
@@ -746,8 +763,13 @@ static void arm_fresh(struct uplink *u)
 {
     bool connected =
         uplink_line_is_connected(u->line) || uplink_line_is_connected(u->beside);
-    unsigned ms = (connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS) + late_ms(u, 2);
-    if (u->fresh < FRESH_MAX)
+    bool asks = u->known_count > 0 && uplink_name(u) == UPLINK_NAME_ASKED &&
+                clock_us() - u->tried_us < DIAL_NAME_MS * 1000ull;
+    unsigned ms = (connected               ? FRESH_WELCOME_MS
+                   : u->fresh >= FRESH_MAX ? FRESH_LATER_MS
+                                           : FRESH_CONNECT_MS) +
+                  late_ms(u, 2);
+    if (u->fresh < FRESH_MAX || asks)
         uplink_set_timer(u, backoff_jitter_ms(&u->comeback.backoff, ms + ms / 4));
     else
         timer_stop(&u->timer);

@@ -70,6 +70,7 @@ struct uplink {
     bool has_badge;
     bool looked_up; /* in this try; then `name_err` is what came of it */
     int name_err;
+    bool name_slow;       /* it took longer than a first try, or did not come in it */
     struct addr doubtful; /* somebody answers there, but not our broker */
     bool doubted;         /* since the last pause */
     bool stranger;        /* and it is no broker at all */

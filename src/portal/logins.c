@@ -17,6 +17,7 @@ enum {
     LOGINS_MAX = 4096,
     LOGINS_NAME_MAX = 512, /* of one name, so that no account's people fill the rest */
     TOKEN_LEN = 32,
+    KEPT_MS = 5 * 60000, /* the disk knows how long ago a login was used to that */
 };
 
 struct logins {
@@ -25,6 +26,8 @@ struct logins {
     struct list all;     /* struct login, the eldest first */
     size_t count;
     uint64_t next_id;
+    struct login_book *book;
+    uint8_t secret[32]; /* of the tokens in forms */
 };
 
 struct login *logins_next(const struct logins *ls, const struct login *l)
@@ -121,6 +124,28 @@ uint64_t login_rest_ms(const struct logins *ls, const struct login *l)
 
 /* ---------------------------------------------------------------------- come and go */
 
+/* In forms: another for each login, and the same as before the broker began anew. */
+static void set_csrf(const struct logins *ls, struct login *l)
+{
+    uint8_t bytes[TOKEN_LEN];
+    key_hash(bytes, l->cookie_hash, sizeof(l->cookie_hash), ls->secret,
+             sizeof(ls->secret));
+    base32_encode(bytes, sizeof(bytes), l->csrf);
+}
+
+static void keep(const struct logins *ls, struct login *l)
+{
+    struct login_row row = {.host_count = l->host_count};
+    memcpy(row.cookie_hash, l->cookie_hash, sizeof(row.cookie_hash));
+    memcpy(row.account, l->account, sizeof(row.account));
+    row.since_s = row.used_s = statedir_now_s();
+    for (size_t i = 0; i < l->host_count; i++) {
+        memcpy(row.hosts[i].key, l->hosts[i].key, KEY_LEN);
+        memcpy(row.hosts[i].proof, l->hosts[i].proof, LOGIN_HASH_LEN);
+    }
+    login_book_add(ls->book, &row);
+}
+
 static void login_free(struct logins *ls, struct login *l)
 {
     list_remove(&l->link);
@@ -137,6 +162,7 @@ void login_end(struct logins *ls, struct login *l, const char *why)
         if (login_account_at(ls, l, i, &h) != NULL)
             ask_note(ls->rooms->asks, h, l->account, &l->client, "logout", "");
     ls->rooms->events->on_login_end(ls->rooms, l);
+    login_book_remove(ls->book, l->cookie_hash);
     login_free(ls, l);
 }
 
@@ -150,11 +176,23 @@ void login_seen(struct logins *ls, struct login *l, const struct addr *from)
     ls->rooms->events->on_login_move(ls->rooms, l);
 }
 
+/* Hosts that have come back since this broker began say who still has an account. */
+static void find_hosts(const struct logins *ls, struct login *l)
+{
+    for (size_t i = 0; i < l->host_count; i++) {
+        const struct portal_host *h =
+            l->hosts[i].host == 0 ? host_by_key(ls->rooms->hosts, l->hosts[i].key)
+                                  : NULL;
+        if (h != NULL && h->list != NULL)
+            l->hosts[i].host = h->number;
+    }
+}
+
 static bool has_account(const struct logins *ls, const struct login *l)
 {
     struct portal_host *h;
     for (size_t i = 0; i < l->host_count; i++)
-        if (login_account_at(ls, l, i, &h) != NULL)
+        if (l->hosts[i].host == 0 || login_account_at(ls, l, i, &h) != NULL)
             return true;
     return false;
 }
@@ -163,6 +201,7 @@ void logins_check(struct logins *ls)
 {
     for (struct login *l = logins_next(ls, NULL), *next; l != NULL; l = next) {
         next = logins_next(ls, l);
+        find_hosts(ls, l);
         if (!has_account(ls, l))
             login_end(ls, l, "its account is gone");
     }
@@ -175,6 +214,11 @@ void logins_sweep(struct logins *ls)
         next = logins_next(ls, l);
         if (ls->rooms->events->is_login_used(ls->rooms, l))
             l->used_ms = now;
+        if (l->used_ms - l->kept_ms > KEPT_MS) {
+            l->kept_ms = l->used_ms;
+            login_book_used(ls->book, l->cookie_hash,
+                            statedir_now_s() - (int64_t)((now - l->used_ms) / 1000));
+        }
         if (now - l->since_ms > ls->longest_ms)
             login_end(ls, l, "its time is over");
         else if (now - l->used_ms > PORTAL_LOGIN_UNUSED_S * UINT64_C(1000))
@@ -210,16 +254,15 @@ const struct login *login_admit(struct logins *ls, const char *name,
                                 const struct addr *from, const uint32_t *hosts,
                                 size_t count, char token[static LOGIN_TOKEN_TEXT_LEN])
 {
-    uint8_t unused[LOGIN_HASH_LEN];
     char where[128] = "";
     struct login *l = login_new(ls, name);
     if (l == NULL)
         return NULL;
     (void)snprintf(l->account, sizeof(l->account), "%s", name);
     l->client = *from;
-    l->since_ms = l->used_ms = loop_now_ms(ls->rooms->loop);
+    l->since_ms = l->used_ms = l->kept_ms = loop_now_ms(ls->rooms->loop);
     login_token_new(token, l->cookie_hash);
-    login_token_new(l->csrf, unused);
+    set_csrf(ls, l);
     for (size_t i = 0; i < count; i++) {
         struct portal_host *h = host_by_number(ls->rooms->hosts, hosts[i]);
         const struct portal_account *a = h != NULL ? host_account(h, name) : NULL;
@@ -227,16 +270,64 @@ const struct login *login_admit(struct logins *ls, const char *name,
         if (a == NULL)
             continue;
         l->hosts[l->host_count].host = h->number;
+        memcpy(l->hosts[l->host_count].key, h->key, KEY_LEN);
         login_proof(l->hosts[l->host_count++].proof, a);
         ask_note(ls->rooms->asks, h, name, from, "login", "");
         (void)snprintf(where + used, sizeof(where) - used, "%s%.30s",
                        used > 0 ? ", " : "", h->name);
     }
     visitor_audit(ls->rooms->audit, "login", name, from, where, NULL);
+    keep(ls, l);
     return l;
 }
 
-int logins_new(struct logins **out, const struct rooms *rooms)
+/* ---------------------------------------------------------- from before this broker */
+
+/* Of the loop's clock, which may have begun later: all that is asked of it is how long
+ * ago it was. */
+static uint64_t ago_ms(const struct logins *ls, int64_t then_s)
+{
+    int64_t now_s = statedir_now_s();
+    uint64_t ago_s = now_s > then_s ? (uint64_t)(now_s - then_s) : 0;
+    return loop_now_ms(ls->rooms->loop) - ago_s * 1000;
+}
+
+/* It is worth nothing until a host of its own says that the account still holds. */
+static void take(void *ctx, const struct login_row *row)
+{
+    struct logins *ls = ctx;
+    struct login *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return;
+    l->id = ++ls->next_id;
+    memcpy(l->cookie_hash, row->cookie_hash, sizeof(l->cookie_hash));
+    (void)snprintf(l->account, sizeof(l->account), "%s", row->account);
+    l->since_ms = ago_ms(ls, row->since_s);
+    l->used_ms = l->kept_ms = ago_ms(ls, row->used_s);
+    l->host_count = row->host_count;
+    for (size_t i = 0; i < row->host_count; i++) {
+        memcpy(l->hosts[i].key, row->hosts[i].key, KEY_LEN);
+        memcpy(l->hosts[i].proof, row->hosts[i].proof, LOGIN_HASH_LEN);
+    }
+    set_csrf(ls, l);
+    list_push(&ls->all, &l->link);
+    ls->count++;
+}
+
+static void take_up(struct logins *ls)
+{
+    int64_t now_s = statedir_now_s();
+    if (ls->rooms->config->state_dir == NULL)
+        return;
+    struct login_span good = {.since_s = now_s - (int64_t)(ls->longest_ms / 1000),
+                              .used_s = now_s - PORTAL_LOGIN_UNUSED_S,
+                              .now_s = now_s};
+    ls->book = login_book_open(ls->rooms->config->state_dir);
+    login_book_each(ls->book, &good, LOGINS_MAX, take, ls);
+}
+
+int logins_new(struct logins **out, const struct rooms *rooms,
+               const struct keypair *broker)
 {
     struct logins *ls = calloc(1, sizeof(*ls));
     if (ls == NULL)
@@ -246,6 +337,9 @@ int logins_new(struct logins **out, const struct rooms *rooms)
     ls->longest_ms =
         (longest_s != 0 ? longest_s : PORTAL_LOGIN_DEFAULT_S) * UINT64_C(1000);
     list_init(&ls->all);
+    static const char label[] = "postern portal: forms of logins";
+    key_hash(ls->secret, label, sizeof(label), broker->seed, KEY_LEN);
+    take_up(ls);
     *out = ls;
     return 0;
 }
@@ -256,5 +350,7 @@ void logins_free(struct logins *ls)
         return;
     while (!list_empty(&ls->all))
         login_free(ls, logins_next(ls, NULL));
+    login_book_close(ls->book);
+    sodium_memzero(ls->secret, sizeof(ls->secret));
     free(ls);
 }

@@ -1,17 +1,17 @@
 /*
  * Who is logged in. A name may have accounts on several hosts with the same password:
- * one login opens them all. Cookies are kept as hashes, passwords not at all.
+ * one login opens them all. Cookies are kept as hashes, passwords not at all; what is
+ * kept on the disk (login_book.h) outlives the broker.
  */
 #ifndef POSTERN_PORTAL_LOGINS_H
 #define POSTERN_PORTAL_LOGINS_H
 
 #include "portal/asks.h"
+#include "portal/login_book.h"
 
 struct logins;
 
 enum {
-    LOGIN_HOSTS_MAX = 8, /* hosts on which one name may have the same password */
-    LOGIN_HASH_LEN = 32,
     LOGIN_TOKEN_TEXT_LEN = 53, /* base32 of 32 bytes, with NUL */
 };
 
@@ -23,18 +23,23 @@ struct login {
     char csrf[LOGIN_TOKEN_TEXT_LEN];
     char account[64];
     struct addr client; /* where it was last seen; its port is of no account */
-    uint64_t since_ms, used_ms;
+    uint64_t since_ms, used_ms, kept_ms; /* `kept_ms`: the use that the disk knows */
     struct {
-        uint32_t host;
+        uint32_t host; /* 0: not heard of since this broker began */
+        uint8_t key[KEY_LEN];
         uint8_t proof[LOGIN_HASH_LEN]; /* another ends the access */
     } hosts[LOGIN_HOSTS_MAX];
     size_t host_count;
 };
 
-MUST_CHECK int logins_new(struct logins **out, const struct rooms *rooms);
-/* Ends all, and tells nobody; NULL is fine. */
+/* Those that an earlier broker with this key kept are there; without a state directory
+ * (of the configuration) none are kept. */
+MUST_CHECK int logins_new(struct logins **out, const struct rooms *rooms,
+                          const struct keypair *broker);
+/* Forgets all, and tells nobody: the next broker knows them. NULL is fine. */
 void logins_free(struct logins *ls);
-/* Ends those that have no account left; and those that last too long. */
+/* Ends those that have no account left, unless a host of theirs has not come back since
+ * this broker began; and those that last too long. */
 void logins_check(struct logins *ls);
 void logins_sweep(struct logins *ls);
 

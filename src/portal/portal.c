@@ -25,6 +25,7 @@
 #include "portal/names.h"
 #include "portal/passwords.h"
 #include "portal/web.h"
+#include "portal/web_tls.h"
 #include "session/endpoint.h"
 
 enum { SWEEP_MS = 5000 }; /* what ends by time may end so much later */
@@ -205,7 +206,7 @@ static int open_rooms(struct portal *p, struct fault *f)
     if (rc == 0)
         rc = asks_new(&rs->asks, rs->loop, rs->hosts);
     if (rc == 0)
-        rc = logins_new(&rs->logins, rs);
+        rc = logins_new(&rs->logins, rs, broker_key(rs->broker));
     if (rc == 0)
         rc = passwords_new(&rs->passwords, rs);
     if (rc == 0)
@@ -386,6 +387,11 @@ const char *portal_url(const struct portal *p, char *buf, size_t cap)
     (void)snprintf(buf, cap, "https://%s%s%s%s/", v6 ? "[" : "", p->rooms.place.name,
                    v6 ? "]" : "", port);
     return buf;
+}
+
+bool portal_fingerprint(const struct portal *p, char out[static PORTAL_FINGERPRINT_LEN])
+{
+    return web_own_fingerprint(&p->rooms, out);
 }
 
 void portal_free(struct portal *p)

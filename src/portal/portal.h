@@ -8,6 +8,7 @@
 #ifndef POSTERN_PORTAL_PORTAL_H
 #define POSTERN_PORTAL_PORTAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,5 +25,10 @@ void portal_free(struct portal *p);
 const struct broker_portal *portal_for_broker(struct portal *p);
 /* Where people find it, once it has started; returns `buf`. */
 const char *portal_url(const struct portal *p, char *buf, size_t cap);
+enum { PORTAL_FINGERPRINT_LEN = 96 };
+/* Likewise: what a browser shows of its own certificate, of which it warns (SHA-256);
+ * false where the operator has given one. */
+bool portal_fingerprint(const struct portal *p,
+                        char out[static PORTAL_FINGERPRINT_LEN]);
 
 #endif

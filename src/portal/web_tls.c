@@ -171,6 +171,31 @@ static bool is_usable(const struct rooms *rs, const char *pem)
     return usable;
 }
 
+bool web_own_fingerprint(const struct rooms *rs, char out[static WEB_FINGERPRINT_LEN])
+{
+    char path[4096];
+    uint8_t hash[32];
+    size_t len = sizeof(hash);
+    gnutls_x509_crt_t crt = NULL;
+    if (rs->config->certificate != NULL)
+        return false;
+    own_path(rs, "portal-cert.pem", path);
+    char *pem = read_all(own_file_read(rs->config->state_dir, path));
+    gnutls_datum_t d = {.data = (void *)pem,
+                        .size = pem != NULL ? (unsigned)strlen(pem) : 0};
+    bool read =
+        pem != NULL && gnutls_x509_crt_init(&crt) == 0 &&
+        gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_PEM) == 0 &&
+        gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, hash, &len) == 0;
+    if (crt != NULL)
+        gnutls_x509_crt_deinit(crt);
+    free(pem);
+    for (size_t i = 0; read && i < sizeof(hash); i++)
+        (void)snprintf(out + 3 * i, 4, "%02X%s", hash[i],
+                       i + 1 < sizeof(hash) ? ":" : "");
+    return read;
+}
+
 static int self_signed(const struct rooms *rs, char **certificate, char **key,
                        struct fault *f)
 {

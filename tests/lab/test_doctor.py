@@ -11,7 +11,7 @@ import pytest
 
 from .actors import HOST, postern
 from .net import patience, wait_until
-from .test_away import DEAD_DNS, NAME, NO_BROKER, etc  # noqa: F401
+from .test_away import DEAD_DNS, NAME, NO_BROKER, etc, named  # noqa: F401
 from .test_badinput import says
 from .test_newcomer import AS_NOBODY, NOBODY
 from .test_roam import mute
@@ -205,6 +205,36 @@ def test_a_resolver_that_is_dead(gate, etc):  # noqa: F811
         assert (found[check]["state"], found[check]["what"]) == ("skipped", "no network"), found[check]
     said = g.client.run("netcheck", "--broker", link, timeout=40, json=False).stderr
     assert "no cable or signal on dark0" in said and "DNS" not in said, said
+
+
+def test_a_name_that_leads_elsewhere_is_not_hidden_by_what_is_remembered(gate, etc):  # noqa: F811
+    """A DNS server that lies: who found the broker before still does, and nobody else."""
+    g = named(gate(host="none", client="none"), etc)
+    other = BROKER + "9"
+    g.topo.broker.ip("addr", "add", f"{other}/24", "dev", "eth0")
+    g.topo.broker.ip("route", "replace", "default", "via", "192.0.2.1")
+
+    def name():
+        done = g.client.run("doctor", timeout=30)
+        found = checks(done)
+        assert found["broker"]["state"] == "ok", done.stdout
+        return done.status, found.get("name")
+
+    assert name()[1] is None
+    for address, state, what in (("127.0.0.1", "bad", "nothing listens"), (other, None, None)):
+        etc(g.topo.client.ns, hosts=f"{NO_BROKER}{address} {NAME}\n")
+        status, found = name()
+        if state is None:
+            assert found is None, "the same broker, at another address"
+            continue
+        assert status == 1 and found["state"] == state and what in found["what"], found
+        assert f"{NAME} leads to {address} now" in found["what"] and f"remembered, {BROKER}, works" in found["what"], found
+    liar = g.other_client("liar", g.topo.client.ns)
+    proc = liar.start("broker", "--listen", "127.0.0.1:443", "--public", "127.0.0.1:443", "--no-portal")
+    proc.wait_event("ready", 15)
+    etc(g.topo.client.ns, hosts=f"{NO_BROKER}127.0.0.1 {NAME}\n")
+    status, found = name()
+    assert status == 1 and "another key answers" in found["what"] and found["do"], found
 
 
 def test_a_daemon_that_is_stopped(joined):

@@ -224,3 +224,74 @@ def test_check_tells_no_link_again(two):
     done = t.run("ann", "check", t.g.link)
     assert done.status == 2 and "a link is no file" in done.stderr, done.stderr
     assert t.g.link.split("/")[-1] not in done.stdout + done.stderr
+
+
+# (what was done before, what is refused, the commands that it says to run). What a person
+# has to fill in: LINK, NAME, LIST and SERVICE...
+NOTHING, SERVED, ENDED, JOINED = "nothing yet", "a serve runs", "a serve ended", "a host was joined"
+TABLE = [
+    (NOTHING, ("invite",), ["serve --broker LINK SERVICE..."]),
+    (NOTHING, ("serve",), []),
+    (NOTHING, ("serve", "--add", "web=80"), ["serve --broker LINK SERVICE..."]),
+    (NOTHING, ("serve", "--reload"), ["serve --broker LINK SERVICE..."]),
+    (NOTHING, ("share", "/tmp"), ["serve --broker LINK 22"]),
+    (NOTHING, ("receive", "/tmp"), ["serve --broker LINK 22"]),
+    (NOTHING, ("nc", "home", "7000"), ["join LINK"]),
+    (NOTHING, ("connect", "home:7000"), ["join LINK"]),
+    (NOTHING, ("open", "home"), ["join LINK"]),
+    (NOTHING, ("send", "/etc/hosts", "home"), ["join LINK"]),
+    (NOTHING, ("ping",), ["ls"]),
+    (NOTHING, ("access", "ls"), ["serve --broker LINK SERVICE...", "access add NAME --services LIST"]),
+    (NOTHING, ("ls",), ["join LINK"]),
+    (NOTHING, ("setup",), ["broker", "serve --broker LINK 22", "join LINK"]),
+    (NOTHING, ("status",), ["ls"]),
+    (ENDED, ("serve", "--reload"), ["serve"]),
+    (ENDED, ("serve", "--add", "web=80"), ["serve"]),
+    (ENDED, ("share", "/tmp"), ["serve"]),
+    (SERVED, ("revoke", "nobody"), ["ls --devices"]),
+    (SERVED, ("access", "set", "nobody", "--services", "all"), ["access"]),
+    (SERVED, ("access", "remove", "nobody"), ["access"]),
+    (SERVED, ("ls", "--devices"), ["invite"]),
+    (JOINED, ("ping", "nobody"), ["ls"]),
+    (JOINED, ("leave", "nobody"), ["ls"]),
+]
+STANDING = ("serve", "broker")
+
+
+def advised(said):
+    """The commands in what was said last, as they are to be typed."""
+    advice = said.strip().splitlines()[-1].split("; ", 1)[-1]
+    return re.findall(r"'postern ([^']*)'|postern (serve|join LINK)(?=$|[,; ])", advice)
+
+
+@pytest.mark.parametrize("before, args, wanted", TABLE, ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+def test_each_command_that_is_advised_works(two, before, args, wanted):
+    t = two
+    t.g.start_host("7000")
+    link = t.g.invite()
+    if before == NOTHING and "join LINK" not in wanted:
+        t.g.host_proc.terminate()   # else she is told of that one
+    if before in (SERVED, ENDED):
+        proc = t.serve("ann", "7000", name="anns")
+        if before == ENDED:
+            proc.terminate()
+    elif before == JOINED:
+        assert t.run("ann", "join", link).status == 0
+    done = t.run("ann", *args)
+    said = [a or b for a, b in advised(done.stderr if done.status else done.stdout)]
+    said = [text for text in said if text not in ("broker", "invite") or text in wanted]   # who prints the link
+    assert said == wanted, (said, done.stdout, done.stderr)
+    for text in wanted:
+        text = text.replace("--broker LINK", f"--broker {t.g.link} --name fay").replace("LINK", link)
+        words = text.replace("SERVICE...", "7000").replace("NAME", "fay").replace("LIST", "all").split()
+        if words[0] in STANDING:
+            more = ["--listen", "127.0.0.1:8443"] if words[0] == "broker" else []
+            proc = t.start("ann", *words, *more, "--json")
+            proc.wait_event("ready", 20)
+            if text == wanted[-1] or words[0] == "broker":
+                proc.terminate()
+        else:
+            stdin = b"long enough\n" if words[:2] == ["access", "add"] else None
+            argv, env = t.words("ann", words)
+            done = t.g.programs.run(t.g.topo.host.ns, words[0], *argv, env=env, stdin=stdin)
+            assert done.status == 0, (words, done.stdout, done.stderr)

@@ -174,8 +174,12 @@ def test_names_of_another_directory_are_cleaned_too(house, work):
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")
     assert h.g.client.run("up", "--clean-names", json=False).stderr == "" and h.has_name(), "it runs"
+    assert "names" not in {e["check"] for e in h.g.client.run("doctor").events if e["event"] == "check"}
     up.kill()
     assert h.has_name()
+    left, = [e for e in h.g.client.run("doctor").events if e.get("check") == "names"]
+    assert left["state"] == "bad" and state in left["what"], left
+    assert left["do"] == "run 'sudo postern up --clean-names'", left
     env = {"POSTERN_STATE": state}
     done = h.run("setpriv", f"--reuid={NOBODY}", "--clear-groups", "env", *(f"{k}={v}" for k, v in env.items()),
                  postern(), "up", "--clean-names")
@@ -183,6 +187,7 @@ def test_names_of_another_directory_are_cleaned_too(house, work):
     done = h.g.client.run("up", "--clean-names", json=False)
     assert done.status == 0 and f"with {state}, which does not run any more" in done.stderr, done.stderr
     assert h.hosts() == BEFORE
+    assert not [e for e in h.g.client.run("doctor").events if e.get("check") == "names"]
 
 
 def test_hosts_that_join_have_their_names_at_once(house, work):

@@ -1,8 +1,10 @@
 """What a newcomer stumbles over: two users on a machine, words that can be meant, and
 what is said of it."""
 
+import hashlib
 import os
 import shutil
+import ssl
 
 import pytest
 
@@ -237,6 +239,13 @@ def test_a_listener_for_everybody_is_warned_of(stood):
 
 # --------------------------------------------------------------------------- the portal
 
+def fingerprint(path):
+    with open(path, encoding="ascii") as f:
+        der = ssl.PEM_cert_to_DER_cert(f.read())
+    text = hashlib.sha256(der).hexdigest().upper()
+    return ":".join(text[i:i + 2] for i in range(0, len(text), 2))
+
+
 def test_who_makes_an_account_is_told_where_one_logs_in(gate):
     g = gate(host="none", client="none")
     for listen, portal in (("0.0.0.0:443", "https://192.0.2.10/"), ("0.0.0.0:8443", "https://192.0.2.10:8443/")):
@@ -247,8 +256,10 @@ def test_who_makes_an_account_is_told_where_one_logs_in(gate):
         serve = who.start("serve", "--broker", ready["link"], "--name", "home", "web=8080")
         serve.wait_event("ready", 20)
         done = who.run("access", "add", "anna", "--services", "web", stdin=b"long enough\n", json=False)
-        assert done.stdout.splitlines()[-1] == (
-            f"Next: anna logs in with a browser at {portal} while 'postern serve' runs here."), done.stdout
+        said = done.stdout.splitlines()
+        assert said[-3] == f"Next: anna logs in with a browser at {portal} while 'postern serve' runs here.", said
+        assert "the browser warns at first" in said[-2] and "'postern doctor'" in said[-1], said
+        assert ready["fingerprint"] == fingerprint(f"{g.broker.state}/portal-cert.pem"), ready
         again = who.run("access", "set", "anna", "--services", "all")
         assert again.event("account")["portal"] == portal
         assert "Next" not in who.run("access", "passwd", "anna", stdin=b"long enough\n", json=False).stdout

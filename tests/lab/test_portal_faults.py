@@ -1,6 +1,7 @@
 """The portal when things end or fail: servers, hosts, broker, networks; and many at once."""
 
 import os
+import shutil
 import sys
 import time
 
@@ -86,13 +87,52 @@ def test_the_broker_restarts(site):
     site.start_broker()
     late = site.browser("late")
     wait_until(lambda: late.login("anna").status == 303, 30, "the host gave its list again")
-    assert not site.anna.is_in()   # the old cookie is worth nothing
-    assert site.knock(site.anna.ns, 7000) == "refused"
+    assert site.anna.is_in()
+    assert site.knock(site.anna.ns, 7000) == "refused"   # ports are opened anew
     late.open("data")
     got = late.peer("get", BROKER, 7000, MB, 3)
     assert got.status == 0, got.stdout
     log = site.log(g.broker, what="login")   # the log has both lives of the broker
     assert len(log) == 2, log
+
+
+def test_a_login_outlives_the_broker(site):
+    """It is as good as before: for who is still logged in, and whose account still holds."""
+    g = site.gate
+    site.add("bert", "data")
+    site.add("carl", "data")
+    bert, carl, out = (site.browser(name) for name in ("bert", "carl", "out"))
+    for browser, name in ((bert, "bert"), (carl, "carl"), (out, "anna")):
+        browser.logged_in(name)
+    form = site.anna.get().csrf
+    thief = site.browser("thief")   # has the cookie of who logs out
+    shutil.copy(out.jar, thief.jar)
+    assert thief.is_in()
+    shutil.copy(out.jar, thief.jar)
+    out.logout()
+    jars = {b: f"{b.jar}.kept" for b in (thief, carl)}
+    for b, kept in jars.items():
+        shutil.copy(b.jar, kept)
+    site.access("remove", "carl")
+    wait_until(lambda: not carl.is_in(), 10, "carl is out")
+    held = os.path.join(g.broker.state, "portal.db")
+    assert os.stat(held).st_mode & 0o777 == 0o600
+    g.broker_proc.kill()
+    g.host_proc.terminate()
+    site.access("remove", "bert")   # while nobody can be told
+    site.start_broker()
+    assert site.anna.is_in() and not site.anna.get().services(), "without its host it opens nothing"
+    for browser, kept in jars.items():
+        shutil.copy(kept, browser.jar)
+        assert not browser.is_in()
+    g.start_host("data=7000")
+    wait_until(lambda: site.anna.get().services(), 30, "the host gave its list again")
+    assert not bert.is_in()
+    assert site.anna.get().csrf == form, "a form that was open then may be sent"
+    site.anna.open("data")
+    assert site.knock(site.anna.ns, 7000) == "ok\n"
+    site.access("remove", "anna")
+    wait_until(lambda: not site.anna.is_in(), 10, "at once, too")
 
 
 def test_the_broker_is_killed(site):

@@ -49,6 +49,18 @@ def test_a_builtin_with_a_slip(here, argv, meant):  # noqa: F811
     says(here.run(*argv, json=False), 2, f"did you mean '{meant}'?")
 
 
+def test_words_that_said_two_things(here, work):  # noqa: F811
+    for option, meant in (("--hlep", "--help"), ("-V", "--version")):
+        said = here.run(option, json=False).stderr
+        assert f"did you mean '{meant}'" in said and "behind the command" not in said, said
+    said = here.run("ssh", "hom", json=False).stderr
+    assert "there is no host 'hom':" in said, said
+    typo = os.path.join(work, "typo")
+    done = here.run("ls", "--state", typo, json=False)
+    assert done.status == 0 and f"There is no {typo} yet" in done.stdout and not os.path.exists(typo), done.stdout
+    says(here.run("invite", "--expires", "1", json=False), 2, "give it a unit: --expires 1m, 1h or 1d")
+
+
 @pytest.mark.parametrize("lines, words", [
     ("service web=8080\ntls web\n", "line 2: nothing says where the certificate comes from; write tls SERVICE="),
     ("agent :4480\n", "line 1: ':4480' is a port without an address to listen on; for all addresses write 0.0.0.0"),

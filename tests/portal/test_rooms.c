@@ -19,9 +19,12 @@
 #include "portal/rooms.h"
 #include "portal/tries.h"
 
+#include "../unit/scratch.h"
+
 struct house {
     struct rooms rooms; /* first */
     struct portal_config config;
+    struct keypair key;
     struct devices devices;
     struct tries *tries;
     struct passwords *passwords;
@@ -74,18 +77,17 @@ static const struct rooms_events events = {.on_lists = on_lists,
 static int begin(void **state)
 {
     struct house *h = calloc(1, sizeof(*h));
-    struct keypair key;
     assert_non_null(h);
     assert_true(sodium_init() >= 0);
-    keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
-    devices_init(&h->devices, &key);
+    keypair_from_seed(&h->key, (const uint8_t[KEY_LEN]){1});
+    devices_init(&h->devices, &h->key);
     h->rooms.config = &h->config;
     h->rooms.events = &events;
     assert_int_equal(loop_open(&h->rooms.loop), 0);
     assert_int_equal(hosts_new(&h->rooms.hosts, &h->rooms), 0);
     assert_int_equal(asks_new(&h->rooms.asks, h->rooms.loop, h->rooms.hosts), 0);
     asks_close(h->rooms.asks); /* nobody is there to be asked */
-    assert_int_equal(logins_new(&h->rooms.logins, &h->rooms), 0);
+    assert_int_equal(logins_new(&h->rooms.logins, &h->rooms, &h->key), 0);
     assert_int_equal(tries_new(&h->tries, h->rooms.loop, &h->devices), 0);
     h->rooms.devices = &h->devices;
     assert_int_equal(passwords_new(&h->passwords, &h->rooms), 0);
@@ -169,6 +171,57 @@ static void test_lists_end_logins(void **state)
     assert_string_equal(h->last, "alice");
     assert_null(login_by_cookie(rs->logins, token));
     assert_true(h->lists >= 4);
+}
+
+/* The broker begins anew: hosts and logins are forgotten, but for the disk. */
+static void restart(struct house *h)
+{
+    logins_free(h->rooms.logins);
+    hosts_free(h->rooms.hosts);
+    assert_int_equal(hosts_new(&h->rooms.hosts, &h->rooms), 0);
+    assert_int_equal(logins_new(&h->rooms.logins, &h->rooms, &h->key), 0);
+}
+
+/* What was kept is worth nothing until its host says that the account still holds. */
+static void test_logins_outlive_the_broker(void **state)
+{
+    struct house *h = *state;
+    char dir[SCRATCH_LEN], token[4][LOGIN_TOKEN_TEXT_LEN], csrf[LOGIN_TOKEN_TEXT_LEN];
+    struct addr from = address("192.0.2.1");
+    assert_int_equal(scratch_make(dir), 0);
+    h->config.state_dir = dir;
+    restart(h);
+    uint32_t one = say(h, 1, "first")->number, two = say(h, 2, "other")->number;
+    for (int i = 0; i < 4; i++)
+        assert_non_null(login_admit(h->rooms.logins, "alice", &from,
+                                    i < 3 ? &one : &two, 1, token[i]));
+    struct login *l = login_by_cookie(h->rooms.logins, token[0]);
+    memcpy(csrf, l->csrf, sizeof(csrf));
+    login_end(h->rooms.logins, login_by_cookie(h->rooms.logins, token[1]),
+              "logged out");
+    restart(h);
+    assert_null(login_by_cookie(h->rooms.logins, token[1]));
+    l = login_by_cookie(h->rooms.logins, token[0]);
+    assert_non_null(l);
+    assert_string_equal(l->csrf, csrf);
+    assert_false(logins_at(h->rooms.logins, &from));       /* no address is kept */
+    const struct portal_host *host = say(h, 2, "changed"); /* another password */
+    assert_null(login_by_cookie(h->rooms.logins, token[3]));
+    assert_false(login_may(l, host, 0));
+    host = say(h, 1, "first");
+    assert_true(login_may(l, host, 0));
+    assert_false(login_may(l, say(h, 2, "first"), 0)); /* that host is not its own */
+    restart(h);
+    say(h, 1, NULL); /* removed meanwhile */
+    assert_null(login_by_cookie(h->rooms.logins, token[0]));
+    restart(h);
+    say(h, 1, "first"); /* and so it stays */
+    for (int i = 0; i < 4; i++)
+        assert_null(login_by_cookie(h->rooms.logins, token[i]));
+    logins_free(h->rooms.logins);
+    h->config.state_dir = NULL;
+    assert_int_equal(logins_new(&h->rooms.logins, &h->rooms, &h->key), 0);
+    scratch_remove(dir);
 }
 
 static void test_login_moves(void **state)
@@ -361,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_lists_end_logins, begin, end),
+        cmocka_unit_test_setup_teardown(test_logins_outlive_the_broker, begin, end),
         cmocka_unit_test_setup_teardown(test_login_moves, begin, end),
         cmocka_unit_test_setup_teardown(test_strangers_delay_strangers, begin, end),
         cmocka_unit_test_setup_teardown(test_own_failures, begin, end),

@@ -426,21 +426,23 @@ static void test_marks(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct mark_names n = {.client = client, .host = host, .conv = conv};
         struct addr a = ip(from[i]), b;
+        uint64_t age;
         size_t len = mark_make(mark, key, &n, &a, 5000);
         assert_true(len <= MARK_MAX);
-        assert_int_equal(mark_open(&b, mark, len, key, &n, 5060, 60), 0);
+        assert_int_equal(mark_open(&b, &age, mark, len, key, &n, 5060, 60), 0);
         assert_true(addr_ip_equal(&a, &b));
-        assert_int_not_equal(mark_open(&b, mark, len, key, &n, 5061, 60), 0);
-        assert_int_not_equal(mark_open(&b, mark, len, key, &n, 4999, 60), 0);
+        assert_int_equal(age, 60);
+        assert_int_not_equal(mark_open(&b, &age, mark, len, key, &n, 5061, 60), 0);
+        assert_int_not_equal(mark_open(&b, &age, mark, len, key, &n, 4999, 60), 0);
         for (size_t bit = 0; bit < len * 8; bit++) {
             mark[bit / 8] ^= (uint8_t)(1 << bit % 8);
-            assert_int_not_equal(mark_open(&b, mark, len, key, &n, 5060, 60), 0);
+            assert_int_not_equal(mark_open(&b, &age, mark, len, key, &n, 5060, 60), 0);
             mark[bit / 8] ^= (uint8_t)(1 << bit % 8);
         }
         for (size_t cut = 0; cut < len; cut++)
-            assert_int_not_equal(mark_open(&b, mark, cut, key, &n, 5060, 60), 0);
+            assert_int_not_equal(mark_open(&b, &age, mark, cut, key, &n, 5060, 60), 0);
         n.client = host;
-        assert_int_not_equal(mark_open(&b, mark, len, key, &n, 5060, 60), 0);
+        assert_int_not_equal(mark_open(&b, &age, mark, len, key, &n, 5060, 60), 0);
     }
 }
 

@@ -48,6 +48,19 @@ static void test_values(void **state)
     options_fini(&o);
 }
 
+/* Of several links only one could count. */
+static void test_a_link_is_given_once(void **state)
+{
+    (void)state;
+    struct options o;
+    struct fault f = {0};
+    assert_int_equal(parse(&o, "serve", WORDS("--broker", "a", "--broker=b", "22"), &f),
+                     POSTERN_ERR_USAGE);
+    assert_string_equal(f.what,
+                        "--broker is given twice, and only one at a time is used");
+    options_fini(&o);
+}
+
 static void test_arguments(void **state)
 {
     (void)state;
@@ -184,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_a_link_is_given_once),
         cmocka_unit_test(test_a_value_that_may_be_missing),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_durations),

@@ -11,6 +11,8 @@
 #include "core/rng.h"
 #include "loop_sim.h"
 
+enum { LOOKUP_US = 5000 }; /* what a resolver takes where nothing else is said */
+
 static struct house *standing; /* libc's names lead here: there can be one only */
 
 struct house *house_now(void)
@@ -81,6 +83,7 @@ struct house *house_new(uint64_t seed)
     h->net->ctx = h;
     h->prints = getenv("WORLD_TRACE") != NULL;
     h->secrets = seed ^ 0x5deece66d;
+    h->lookup_us = LOOKUP_US;
     list_init(&h->ready);
     list_init(&h->held);
     standing = h;
@@ -205,6 +208,16 @@ void house_name(struct house *h, const char *name, const char *address)
     (void)snprintf(h->names[h->name_count].name, sizeof(h->names[0].name), "%s", name);
     int rc = addr_parse_ip(&h->names[h->name_count++].address, address);
     assert(rc == 0);
+}
+
+void house_names_take(struct house *h, uint64_t us)
+{
+    h->lookup_us = us;
+}
+
+uint64_t house_lookup_us(const struct house *h)
+{
+    return h->lookup_us;
 }
 
 size_t house_resolve(const struct house *h, const char *name, struct addr *out,

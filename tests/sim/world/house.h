@@ -46,6 +46,9 @@ struct vnet *house_net(struct house *h);
 struct house *house_now(void);
 struct machine *house_machine(struct house *h, const char *name);
 void house_name(struct house *h, const char *name, const char *address);
+/* What a resolver takes to answer, on all machines, from now on. */
+void house_names_take(struct house *h, uint64_t us);
+uint64_t house_lookup_us(const struct house *h);
 /* Addresses of a name; how many. */
 size_t house_resolve(const struct house *h, const char *name, struct addr *out,
                      size_t max);

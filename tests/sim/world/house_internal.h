@@ -38,6 +38,7 @@ struct house {
         struct addr address;
     } names[HOUSE_NAMES];
     size_t name_count;
+    uint64_t lookup_us;
     uint64_t secrets, trace;
     bool prints;
     struct task *tasks, *running;

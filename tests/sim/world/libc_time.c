@@ -17,7 +17,6 @@
 enum {
     EPOCH_S = 1800000000, /* what the wall clock said when virtual time was 0 */
     MARK = 0x51f0a11,     /* in ai_flags: a list of ours */
-    LOOKUP_US = 5000,
 };
 
 /* ----------------------------------------------------------------- time and chance */
@@ -164,7 +163,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     numeric.ai_flags &= ~AI_ADDRCONFIG;
     if (own(name, service, &numeric, out) == 0)
         return 0;
-    uint64_t until = house_now_us(house_now()) + LOOKUP_US;
+    uint64_t until = house_now_us(house_now()) + house_lookup_us(house_now());
     while (house_now_us(house_now()) < until)
         task_sleep(until);
     size_t n = house_resolve(house_now(), name, found, HOUSE_NAMES);

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "core/addr.h"
+#include "io/last_good.h"
 #include "rig.h"
 
 /* The commands take some 0.6 s on this wire; the last are restarts after their end. */
@@ -261,6 +263,51 @@ static void test_ping_own_router(void **state)
     run_struck("ping home --count 2", restart_own_router, OWN_S);
 }
 
+/*
+ * The first server in /etc/resolv.conf is dead, or the first two are: each answer takes
+ * 5 s, or 10. Who never met the broker, whom its name leads elsewhere than before, and
+ * a host that begins, all wait for it; who knows where the broker is does not.
+ */
+static void run_slow_names(unsigned takes_ms)
+{
+    static const struct vnet_wire wire = {.delay_us = 15000};
+    struct rig_config c = {.town = {.seed = 9,
+                                    .host_nat = &usual_nat,
+                                    .client_nat = &usual_nat,
+                                    .wire = &wire}};
+    char state[SCRATCH_LEN + 32], link[PROGRAM_FIELD], unused[PROGRAM_FIELD];
+    struct addr gone = {.family = ADDR_NONE};
+    struct program p;
+    struct rig r;
+    rig_init(&r, &c);
+    struct machine *m = r.town->client.machine;
+    house_names_take(r.town->house, takes_ms * 1000ull);
+    program_start(&p, m, r.state[2], "ping home --count 1");
+    rig_run_to_end(&r, &p, SECONDS(2));
+    program_fini(&p);
+    (void)snprintf(state, sizeof(state), "%s/never", r.dir);
+    rig_invite(&r, link);
+    program_start(&p, m, state, "join %s", link);
+    rig_run_to_end(&r, &p, takes_ms * 1000ull + SECONDS(2));
+    assert_true(program_count(&p, "joined", "home") >= 1);
+    program_fini(&p);
+    assert_int_equal(addr_parse_ip(&gone, "203.0.113.99"), 0);
+    last_good_save(state, "meet.example", 443, &gone, 1);
+    program_start(&p, m, state, "connect home:echo 127.0.0.1:7777");
+    rig_await(&r, &p, "path", NULL, unused, takes_ms * 1000ull + SECONDS(8));
+    rig_stop(&r, m, &p);
+    rig_restart_host(&r, 0);
+    rig_fini(&r);
+}
+
+static void test_slow_names(void **state)
+{
+    (void)state;
+    run_slow_names(4500);
+    run_slow_names(5100);
+    run_slow_names(10200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,7 +317,7 @@ int main(void)
         cmocka_unit_test(test_join_own_router), cmocka_unit_test(test_ping_own_router),
         cmocka_unit_test(test_nc_broker),       cmocka_unit_test(test_nc_router),
         cmocka_unit_test(test_nc_own_router),   cmocka_unit_test(test_nc_broker_away),
-        cmocka_unit_test(test_nc_forgotten),
+        cmocka_unit_test(test_nc_forgotten),    cmocka_unit_test(test_slow_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
