@@ -101,8 +101,7 @@ static int say_one(struct world *w, size_t len)
 
 static void wait_ns(struct world *w, uint64_t ns)
 {
-    uint64_t until = clock_ns() + ns;
-    RUN_UNTIL(w, clock_ns() >= until);
+    pass_until(w, clock_ns() + ns);
 }
 
 static void test_any_size(void **state)
