@@ -30,7 +30,7 @@ ROOMS = {
                    "uplink_internal", "uplink_prefix", "uplink_pulse", "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
-    "session": {"session": ["bundle", "copies", "datagrams", "flight", "internal", "meta", "opening", "output", "quic",
+    "session": {"session": ["bundle", "copies", "flight", "internal", "meta", "opening", "output", "quic",
                             "round", "seal", "session", "size", "stall", "steer", "stream"],
                 # session/gcm.h: by libipsec-mb, or its absence; a build has one of them.
                 "gcm": ["gcm", "gcm_none"]},

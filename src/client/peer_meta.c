@@ -86,12 +86,10 @@ void peer_meta_begin(struct peer *p)
         Meta ping = {.which_body = Meta_ping_tag};
         if (session_send_meta(peer_session(p), &ping) != 0)
             log_debug("the stream for messages could not be opened");
-        session_say_fragments(peer_session(p));
         return;
     }
     send_alive(p);
     say_copies(p);
-    session_say_fragments(peer_session(p));
     if (p->config.joining && !p->joined) {
         send_join(p);
         return;

@@ -297,7 +297,6 @@ static void on_open(void *ctx)
     if (session_send_meta(h->session, &list) != 0 ||
         session_send_meta(h->session, &copies) != 0)
         log_debug("the list of services could not be asked for");
-    session_say_fragments(h->session);
 }
 
 static void on_meta(void *ctx, const Meta *m)

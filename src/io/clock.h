@@ -1,5 +1,4 @@
-/* The clocks that only go forward, read when asked; loop_now_ms is cheaper and often
- * enough. */
+/* The monotonic clock, read when asked; loop_now_ms is cheaper and often enough. */
 #ifndef POSTERN_IO_CLOCK_H
 #define POSTERN_IO_CLOCK_H
 
@@ -16,14 +15,6 @@ static inline uint64_t clock_ns(void)
 static inline uint64_t clock_us(void)
 {
     return clock_ns() / 1000;
-}
-
-/* One that goes on while the machine sleeps: the other end's does so too. */
-static inline uint64_t clock_boot_ms(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_BOOTTIME, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 #endif

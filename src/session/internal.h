@@ -7,9 +7,7 @@
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
-#include "core/age.h"
 #include "core/copies.h"
-#include "core/fragments.h"
 #include "core/keepalive.h"
 #include "core/lateness.h"
 #include "core/list.h"
@@ -32,45 +30,13 @@ enum {
     STREAM_HASH = 64,
     FLIGHT_RATES = 3,
     SESSION_KEY_PACKETS = 1 << 21, /* a quarter of what RFC 9001 lets AES-GCM seal */
-    FRAGMENT_SLIPS = 4096, /* as many as a datagram's number for QUIC can tell apart */
-    FLOWN_MAX = 256,       /* datagrams in fragments of which some may be said again */
 };
 
 struct datagram {
     struct list link;
-    uint64_t at_ns;  /* when it was given to us */
-    uint32_t at_ms;  /* and by the clock that the peer is told */
-    uint32_t number; /* once a part of it has left alone; else 0 */
-    int64_t flow;
+    uint64_t at_ns; /* when it was given to us */
     size_t len;
-    uint8_t *data;     /* behind the cells */
-    uint64_t *unacked; /* cells of which nothing is known yet */
-    uint64_t unsent[]; /* those that are to leave, for the first time or again */
-};
-
-/* Datagrams with a time and in fragments, both ways (datagrams.c). */
-struct fragmenting {
-    bool peer;         /* takes them */
-    struct list flown; /* struct datagram: fragments that all left, the oldest first */
-    unsigned flown_count;
-    uint32_t number; /* of the last that was cut */
-    struct slip {    /* what a fragment under way was; FRAGMENT_SLIPS of them */
-        uint32_t number;
-        uint16_t from, len;
-    } * slips;
-    unsigned slip; /* the one used last */
-    struct age age;
-    struct partials partials;
-};
-
-/* What one DATAGRAM frame is to carry. */
-struct frame {
-    struct datagram *of;
-    size_t from, len; /* of it */
-    uint8_t head[24];
-    ngtcp2_vec vec[2]; /* none of them is empty */
-    size_t vecs;
-    size_t bytes; /* head and data */
+    uint8_t data[];
 };
 
 /* A batch that a path did not take. */
@@ -246,8 +212,6 @@ struct session {
     struct chain meta_in;
     struct list datagrams; /* struct datagram, to be sent */
     unsigned datagram_count;
-    size_t datagram_bytes; /* of those, and of those flown */
-    struct fragmenting fragments;
     struct {
         uint64_t count;   /* datagrams dropped, since they had waited for too long */
         uint64_t told;    /* of them */
@@ -380,21 +344,14 @@ uint64_t flight_pause_until_ns(const struct session *s);
 void flight_on_sent(struct session *s, uint64_t before, uint64_t in_flight,
                     uint64_t now_ns);
 
-/*
- * The number by which QUIC tells of a datagram: its witness, or 0, its slip, or 0, and
- * its bytes. (A witness more each millisecond is 2 years.)
- */
-static inline uint64_t datagram_id(uint64_t witness, unsigned slip, size_t bytes)
+/* The number by which QUIC tells of a datagram: its witness, or 0, and its bytes. */
+static inline uint64_t datagram_id(uint64_t witness, size_t bytes)
 {
-    return witness << 28 | (uint64_t)slip << 16 | bytes;
+    return witness << 16 | bytes;
 }
 static inline uint64_t datagram_id_witness(uint64_t id)
 {
-    return id >> 28;
-}
-static inline unsigned datagram_id_slip(uint64_t id)
-{
-    return id >> 16 & (FRAGMENT_SLIPS - 1);
+    return id >> 16;
 }
 static inline uint64_t datagram_id_bytes(uint64_t id)
 {
@@ -443,6 +400,8 @@ void seal_delete_mask(ngtcp2_conn *conn, ngtcp2_crypto_cipher_ctx *ctx,
 /* output.c: everything that leaves */
 /* True when more could be sent at once. */
 bool output_run(struct session *s);
+/* Of datagrams that wait, those that waited for too long. */
+void output_drop_stale(struct session *s, uint64_t ts);
 void output_flush_pending(struct session *s);
 void output_drop_path(struct session *s, struct path *p);
 void output_close(struct session *s, uint64_t code, const char *reason);
@@ -485,23 +444,10 @@ static inline bool stream_is_any_ready(const struct session *s)
  * one which has its FIN alone to send; with `room` for no bulk none that has much.
  */
 struct stream *stream_pop_ready(struct session *s, bool credit, bool bulk, bool brief);
-struct stream *stream_find(struct session *s, int64_t id); /* NULL: there is none */
-
-/* datagrams.c */
-void datagrams_init(struct session *s);
-void datagrams_fini(struct session *s);
-/* The peer takes them with a time and in fragments; a host says so too. */
-void datagrams_on_peer(struct session *s);
-/* What is to leave next; false: it fitted no more, and was handed back. */
-bool datagrams_next(struct session *s, struct frame *f);
-unsigned datagrams_slip(struct session *s, const struct frame *f); /* 0: none */
-void datagrams_on_taken(struct session *s, const struct frame *f);
-void datagrams_drop(struct session *s, struct datagram *d); /* it cannot be sent */
-/* Those that waited for too long. */
-void datagrams_drop_stale(struct session *s, uint64_t ts);
-void datagrams_on_frame(struct session *s, const uint8_t *data, size_t len);
-void datagrams_on_told(struct session *s, unsigned slip, bool lost);
-void datagrams_run(struct session *s); /* forgets what will not be whole any more */
-uint64_t datagrams_deadline_ns(const struct session *s);
+void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
+/* Hands a queued datagram, with its flow's id before it, back to who sent it. */
+void stream_return_datagram(struct session *s, const struct datagram *d);
+/* Bytes of the largest datagram, with its flow's id, that fits on the path now. */
+size_t datagram_room(const struct session *s);
 
 #endif

@@ -44,8 +44,6 @@ void meta_deliver(struct session *s)
         chain_release(&s->meta_in, s->meta_in.start + (uint64_t)n);
         if (m.which_body == Meta_copies_tag)
             copies_on_peer(s);
-        else if (m.which_body == Meta_fragments_tag)
-            datagrams_on_peer(s);
         else
             s->events->on_meta(s->ctx, &m);
     }

@@ -12,7 +12,9 @@
 #include "io/clock.h"
 #include "io/log.h"
 
-enum { REPEATS_MIN = 256 }; /* less may be acknowledgements and credit alone */
+enum { REPEATS_MIN = 256 };          /* less may be acknowledgements and credit alone */
+#define STALE_NS 1000000000ull       /* of a datagram */
+#define STALE_TELL_NS 10000000000ull /* from one line of the log to the next */
 
 struct batch {
     size_t len, segment_len;
@@ -109,30 +111,74 @@ static int batch_add(struct session *s, struct batch *b, size_t n)
     return 0;
 }
 
+static void drop_datagram(struct session *s, struct datagram *d)
+{
+    list_remove(&d->link);
+    s->datagram_count--;
+    s->moved++;
+    free(d);
+}
+
+static void tell_stale(struct session *s, uint64_t ts)
+{
+    if (s->stale.count == s->stale.told || ts < s->stale.told_ns + STALE_TELL_NS)
+        return;
+    log_info(
+        "%llu datagrams of UDP services waited over a second for the line, or were "
+        "too many, and were dropped",
+        (unsigned long long)(s->stale.count - s->stale.told));
+    s->stale.told = s->stale.count;
+    s->stale.told_ns = ts;
+}
+
+/*
+ * After a second DNS, QUIC and games have asked again, and speech was left out: what
+ * waits longer only delays what comes behind it. The newest one stays, so
+ * that one is there when the line is.
+ */
+void output_drop_stale(struct session *s, uint64_t ts)
+{
+    while (s->datagram_count > 1) {
+        struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
+        if (s->datagram_count <= SESSION_DATAGRAMS_QUEUED_MAX &&
+            ts < d->at_ns + STALE_NS)
+            break;
+        list_remove(&d->link); /* nothing has moved */
+        s->datagram_count--;
+        s->stale.count++;
+        free(d);
+    }
+    tell_stale(s, ts);
+}
+
 /* The first of a bundle is its witness: another frame would make its packet longer. */
 static ngtcp2_ssize write_datagram(struct session *s, struct batch *b,
                                    ngtcp2_path *path)
 {
-    struct frame f;
+    struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
     int accepted = 0;
     ngtcp2_pkt_info pi;
-    if (!datagrams_next(s, &f)) /* the path changed under it */
-        return NGTCP2_ERR_WRITE_MORE;
-    uint64_t witness = b->witness == 0 && b->fresh == 0 ? bundle_witness(s, b->ts) : 0;
-    uint64_t id = datagram_id(witness, datagrams_slip(s, &f), f.bytes);
-    ngtcp2_ssize n = ngtcp2_conn_writev_datagram(
-        s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
-        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, id, f.vec, f.vecs, b->ts);
-    if (accepted != 0) {
-        b->news = true;
-        if (witness != 0)
-            b->fresh = witness;
-        s->owed_bytes += stream_is_any_ready(s) ? f.bytes : 0;
-        datagrams_on_taken(s, &f);
-    } else if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE) {
-        datagrams_drop(s, f.of); /* the peer cannot take it at this size */
+    if (d->len > datagram_room(s)) { /* the path changed under it */
+        stream_return_datagram(s, d);
+        drop_datagram(s, d);
         return NGTCP2_ERR_WRITE_MORE;
     }
+    uint64_t witness = b->witness == 0 && b->fresh == 0 ? bundle_witness(s, b->ts) : 0;
+    ngtcp2_ssize n = ngtcp2_conn_write_datagram(
+        s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, d->len), d->data, d->len,
+        b->ts);
+    if (accepted != 0)
+        b->news = true;
+    if (accepted != 0 && witness != 0)
+        b->fresh = witness;
+    if (accepted != 0)
+        s->owed_bytes += stream_is_any_ready(s) ? d->len : 0;
+    if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
+        n == NGTCP2_ERR_INVALID_STATE)
+        drop_datagram(s, d); /* taken, or the peer cannot take it at this size */
+    if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
+        return NGTCP2_ERR_WRITE_MORE;
     return n;
 }
 
@@ -195,7 +241,7 @@ static ngtcp2_ssize write_witness(struct session *s, struct batch *b, ngtcp2_pat
         return NGTCP2_ERR_WRITE_MORE;
     ngtcp2_ssize n = ngtcp2_conn_writev_datagram(
         s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
-        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, 0, 0), NULL, 0, b->ts);
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id(witness, 0), NULL, 0, b->ts);
     b->fresh = accepted != 0 ? witness : 0;
     return n == NGTCP2_ERR_INVALID_STATE ? NGTCP2_ERR_WRITE_MORE : n;
 }
@@ -334,7 +380,7 @@ static bool run_quic(struct session *s)
     uint64_t ts = clock_ns(), before = in_flight(s);
     watch_pressure(s, ts);
     seal_renew(s, ts);
-    datagrams_drop_stale(s, ts);
+    output_drop_stale(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;

@@ -154,7 +154,7 @@ static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data,
                        size_t len, void *user_data)
 {
     (void)conn, (void)flags;
-    datagrams_on_frame(session_of(user_data), data, len);
+    stream_on_datagram(session_of(user_data), data, len);
     return 0;
 }
 
@@ -165,7 +165,6 @@ static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user_data)
     uint64_t witness = datagram_id_witness(id);
     (void)conn;
     s->acked_bytes += datagram_id_bytes(id);
-    datagrams_on_told(s, datagram_id_slip(id), false);
     if (witness != 0)
         bundle_on_acked(s, witness, clock_ns());
     return 0;
@@ -173,12 +172,10 @@ static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user_data)
 
 static int on_datagram_lost(ngtcp2_conn *conn, uint64_t id, void *user_data)
 {
-    struct session *s = session_of(user_data);
     uint64_t witness = datagram_id_witness(id);
     (void)conn;
-    datagrams_on_told(s, datagram_id_slip(id), true);
     if (witness != 0)
-        bundle_on_lost(s, witness, clock_ns());
+        bundle_on_lost(session_of(user_data), witness, clock_ns());
     return 0;
 }
 

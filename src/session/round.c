@@ -53,9 +53,6 @@ static void arm_timer(struct session *s)
     uint64_t copies = copies_deadline_ns(s);
     if (copies < next)
         next = copies;
-    uint64_t partial = datagrams_deadline_ns(s);
-    if (partial < next)
-        next = partial;
     uint64_t stall = stall_deadline_ns(s);
     if (stall < next)
         next = stall;
@@ -92,8 +89,6 @@ static void run_round(struct session *s)
         stall_run(s);
     if (session_lives(s))
         bundle_run(s, clock_ns());
-    if (session_lives(s))
-        datagrams_run(s);
     if (session_lives(s))
         steer_renew(s);
     if (session_lives(s))

@@ -240,7 +240,6 @@ static void destroy(struct session *s)
     LIST_EACH (struct path, p, &s->paths, user_link)
         p->user = NULL;
     stream_fini(s);
-    datagrams_fini(s);
     chain_fini(&s->meta_in);
     free(s->pending.buf);
     opening_fini(s);
@@ -275,7 +274,6 @@ static struct session *session_new(const struct session_config *c,
     list_init(&s->paths);
     chain_init(&s->meta_in, &s->env->pool);
     stream_init(s);
-    datagrams_init(s);
     uint64_t now_us = clock_us();
     s->heard_us = now_us;
     s->packet_max = PACKET_MAX;

@@ -48,9 +48,6 @@ struct stream;
 #define SESSION_ALL_KEPT_MAX (128u * 1024 * 1024) /* more than this */
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
-#define SESSION_DATAGRAM_BYTES_MAX (1024u * 1024)
-#define SESSION_DATAGRAM_BYTES_SCARCE (64u * 1024)     /* once all of a loop keep */
-#define SESSION_ALL_DATAGRAM_BYTES (32u * 1024 * 1024) /* more than this */
 #define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */
 #define SESSION_LEFT_BY_APP                                                            \
     0x21 /* it ended in order, and its machine has forgotten it */
@@ -70,9 +67,7 @@ struct session_env {
     uint8_t *probe;        /* and for a probe */
     uint64_t
         unread; /* bytes that all its sessions have delivered and nobody consumed */
-    size_t datagram_bytes; /* waiting to be sent, or to be told of, in all sessions */
-    size_t partial_bytes;  /* of datagrams of which fragments have come */
-    struct list waiting;   /* for room: sessions that hold back credit */
+    struct list waiting; /* for room: sessions that hold back credit */
 };
 MUST_CHECK int session_env_init(struct session_env *env, struct loop *loop,
                                 const struct keypair *own);
@@ -185,8 +180,6 @@ void session_doubt(struct session *s, bool hinted);
 uint64_t session_answered_us(const struct session *s);
 /* Since when no path answers, in monotonic microseconds; 0: one does. */
 uint64_t session_silent_since_us(const struct session *s);
-/* Client: tells the host that datagrams with a time and in fragments are taken. */
-void session_say_fragments(struct session *s);
 /* Sends one Meta message; bounded queue. */
 MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
 /* In authorize(): the peer reads `why`, static, in place of words about keys. NULL is
@@ -239,9 +232,9 @@ void stream_reset(struct stream *st, uint64_t code); /* both directions */
  */
 void stream_stop(struct stream *st, uint64_t code);
 void stream_consumed(struct stream *st, size_t len);
-/* Largest datagram that can be sent as one now, 0 when none can. */
+/* Largest datagram that fits on the path now, 0 when none does. */
 size_t stream_datagram_max(const struct stream *st);
-/* POSTERN_ERR_LIMIT: it is too large; the datagram is dropped, as UDP may. */
+/* POSTERN_ERR_LIMIT: queue full or too large; the datagram is dropped, as UDP may. */
 MUST_CHECK int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len);
 struct session *stream_session(const struct stream *st);
 

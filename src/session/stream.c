@@ -1,6 +1,6 @@
 /*
- * Streams of a session: what is queued, what is acknowledged, who is told. Knows no
- * socket; a pump (session/pump.h) ties a stream to one.
+ * Streams and datagrams of a session: what is queued, what is acknowledged, who is
+ * told. Knows no socket; a pump (session/pump.h) ties a stream to one.
  */
 #include "session/internal.h"
 
@@ -27,6 +27,7 @@ void stream_init(struct session *s)
     list_init(&s->ready);
     list_init(&s->brief);
     list_init(&s->touched);
+    list_init(&s->datagrams);
     list_init(&s->waiting);
     for (size_t i = 0; i < STREAM_HASH; i++)
         list_init(&s->by_id[i]);
@@ -49,7 +50,7 @@ struct stream *stream_new(struct session *s, int64_t id)
     return st;
 }
 
-struct stream *stream_find(struct session *s, int64_t id)
+static struct stream *find_stream(struct session *s, int64_t id)
 {
     struct list *slot = hash_slot(s, id);
     LIST_EACH (struct stream, st, slot, hash)
@@ -202,6 +203,11 @@ void stream_fini(struct session *s)
     while (!list_empty(&s->streams))
         stream_drop(LIST_LAST(&s->streams, struct stream, link), STREAM_UNREACHABLE);
     list_remove(&s->waiting);
+    while (!list_empty(&s->datagrams)) {
+        struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
+        list_remove(&d->link);
+        free(d);
+    }
 }
 
 int stream_open(struct session *s, struct stream **out,
@@ -354,7 +360,7 @@ void stream_on_data(struct stream *st, uint64_t offset, const uint8_t *data, siz
 bool stream_on_copy(struct session *s, int64_t id, uint64_t offset, const uint8_t *data,
                     size_t len)
 {
-    struct stream *st = stream_find(s, id);
+    struct stream *st = find_stream(s, id);
     if (st == NULL || st == s->meta || st->events == NULL || st->gone ||
         st->unread > SESSION_STREAM_WINDOW / 2 || s->unread > SESSION_FAIR_UNREAD)
         return false;
@@ -409,6 +415,88 @@ void stream_flush_touched(struct session *s)
         if (!st->gone)
             st->events->on_flush(st->ctx);
     }
+}
+
+size_t datagram_room(const struct session *s)
+{
+    size_t max = size_of_packets(s);
+    /* Short header with the longest packet number, AEAD tag, frame header. */
+    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3;
+    return max > overhead ? max - overhead : 0;
+}
+
+size_t stream_datagram_max(const struct stream *st)
+{
+    size_t room = datagram_room(st->session), id = 8;
+    return room > id ? room - id : 0;
+}
+
+/* A flow id is a QUIC variable-length integer (RFC 9000 section 16). */
+static size_t put_varint(uint8_t buf[static 8], uint64_t v)
+{
+    size_t len = v < 64 ? 1 : v < 16384 ? 2 : v < 1073741824 ? 4 : 8;
+    static const uint8_t mark[9] = {0, 0x00, 0x40, 0, 0x80, 0, 0, 0, 0xc0};
+    for (size_t i = 0; i < len; i++)
+        buf[i] = (uint8_t)(v >> (8 * (len - 1 - i)));
+    buf[0] |= mark[len];
+    return len;
+}
+
+static size_t get_varint(const uint8_t *buf, size_t len, uint64_t *v)
+{
+    if (len == 0)
+        return 0;
+    size_t need = (size_t)1 << (buf[0] >> 6);
+    if (len < need)
+        return 0;
+    *v = buf[0] & 0x3f;
+    for (size_t i = 1; i < need; i++)
+        *v = *v << 8 | buf[i];
+    return need;
+}
+
+int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len)
+{
+    struct session *s = st->session;
+    uint8_t head[8];
+    if (!session_is_secure(s) || s->conn == NULL || len > stream_datagram_max(st))
+        return POSTERN_ERR_LIMIT;
+    size_t n = put_varint(head, (uint64_t)st->id);
+    struct datagram *d = malloc(sizeof(*d) + n + len);
+    if (d == NULL)
+        return POSTERN_ERR_NOMEM;
+    d->at_ns = clock_ns();
+    d->len = n + len;
+    memcpy(d->data, head, n);
+    memcpy(d->data + n, data, len);
+    list_push(&s->datagrams, &d->link);
+    s->datagram_count++;
+    if (s->datagram_count > SESSION_DATAGRAMS_QUEUED_MAX)
+        output_drop_stale(s, d->at_ns);
+    paths_on_activity(&s->net);
+    session_touch(s);
+    return 0;
+}
+
+void stream_on_datagram(struct session *s, const uint8_t *data, size_t len)
+{
+    uint64_t id = 0;
+    size_t n = get_varint(data, len, &id);
+    if (n == 0)
+        return;
+    paths_on_activity(&s->net);
+    struct stream *st = find_stream(s, (int64_t)id);
+    if (st != NULL && st->events != NULL && st->events->on_datagram != NULL)
+        st->events->on_datagram(st->ctx, data + n, len - n);
+}
+
+void stream_return_datagram(struct session *s, const struct datagram *d)
+{
+    uint64_t id = 0;
+    size_t n = get_varint(d->data, d->len, &id);
+    struct stream *st = find_stream(s, (int64_t)id);
+    if (st != NULL && st->events != NULL && st->events->on_unfit != NULL)
+        st->events->on_unfit(st->ctx, d->data + n, d->len - n);
 }
 
 struct session *stream_session(const struct stream *st)
