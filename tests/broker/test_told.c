@@ -69,6 +69,17 @@ static size_t take(struct device *client, pb_size_t tag)
     return t.count;
 }
 
+/* Another thread's may need longer than two pings, beside other programs. */
+static size_t take_all(struct device *client, pb_size_t tag)
+{
+    size_t count = 0, more = 0;
+    do {
+        more = take(client, tag);
+        count += more;
+    } while (more > 0);
+    return count;
+}
+
 /* How many of them come to that device, said as often as anybody would. */
 static size_t told(struct device *client, struct device *host, const Control *m)
 {
@@ -77,8 +88,8 @@ static size_t told(struct device *client, struct device *host, const Control *m)
         for (int i = 0; i < EACH; i++)
             device_send(host, m);
         (void)take(host, 0);
-        count += take(client, m->which_body == Control_accept_tag ? Control_ticket_tag
-                                                                  : m->which_body);
+        count += take_all(client, m->which_body == Control_accept_tag ? Control_ticket_tag
+                                                                      : m->which_body);
     }
     return count;
 }
