@@ -250,6 +250,8 @@ def test_secret_never_reaches_broker_or_log(pair):
     kept = b""
     for top, _, files in os.walk(g.broker.state):
         for name in files:
+            if name.endswith(".sock"):      # nothing is kept in it
+                continue
             with open(os.path.join(top, name), "rb") as f:
                 kept += f.read()
     kept += g.broker_proc.stdout.encode() + g.broker_proc.stderr.encode()
